@@ -1,0 +1,5 @@
+//! Where requests go and outcomes come from: Butler repositories, and the ledger that remembers.
+
+pub mod sink;
+
+pub use sink::Sink;

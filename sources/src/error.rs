@@ -1,0 +1,36 @@
+//! What can go wrong between a source and the place it reads.
+
+/// A source that cannot go on, or cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The settings cannot work as they are: someone must change them.
+    #[error("{0}")]
+    Configuration(String),
+    /// A service is out of reach; waiting may help.
+    #[error("{what} is unreachable: {detail}")]
+    Unreachable {
+        /// The service, by name and address.
+        what: String,
+        /// What it answered, or did not.
+        detail: String,
+    },
+    /// A file could not be read.
+    #[error("could not read `{path}`")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Offsets could not be stored.
+    #[error("could not store offsets: {0}")]
+    Commit(String),
+}
+
+impl SourceError {
+    /// True when the same call may succeed later without anyone changing anything.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Commit(_))
+    }
+}

@@ -1,0 +1,11 @@
+//! Where events come from: one folder a source, all behind the trait [`Source`].
+//!
+//! ```text
+//!   topic, files --> poll --> records with their places        ack <-- offsets whose outcomes are durable
+//! ```
+
+pub mod error;
+pub mod source;
+
+pub use error::SourceError;
+pub use source::{OffsetStore, Offsets, Partition, Polled, Source, Waker};

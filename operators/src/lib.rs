@@ -1,1 +1,13 @@
-//! placeholder
+//! Streams to streams: one operator a file, no I/O; the time comes in as an argument.
+
+pub mod arrival;
+pub mod batching;
+pub mod deliver;
+pub mod identify;
+pub mod port;
+
+pub use arrival::{Again, Arrival, Incoming};
+pub use batching::Batching;
+
+/// The time of the dataflow: a number that worker 0 announces every few milliseconds.
+pub type Epoch = u64;

@@ -1,0 +1,68 @@
+//! An arrival: one readable event that says a file for some Butler has landed.
+
+use dbb_events::{Did, EventId, Kind, Micros, Place, Received, Rse};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A record on its way in, from a source or from the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// The record.
+    pub received: Received,
+    /// When it was read.
+    pub read_at: Micros,
+    /// Set when the ledger sends it again.
+    pub again: Option<Again>,
+}
+
+/// What the ledger knows of an event that it sends again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The identity under which its row stands.
+    pub event: EventId,
+    /// The only repository meant; empty for an event that had not been routed.
+    pub target: Arc<str>,
+    /// Attempts that count, so far.
+    pub attempts: u32,
+    /// When it first waited.
+    pub waiting_since: Option<Micros>,
+}
+
+/// "This file has landed", decoded, for no repository in particular yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// The identity of the event.
+    pub event: EventId,
+    /// Where it was read.
+    pub place: Place,
+    /// The topic it was published to, where known.
+    pub topic: Option<Arc<str>>,
+    /// The event type, in lower case.
+    pub event_type: Arc<str>,
+    /// The file.
+    pub did: Did,
+    /// Where it landed.
+    pub rse: Rse,
+    /// What a Butler is asked to do with it.
+    pub kind: Kind,
+    /// The envelope's time.
+    pub created_at: Micros,
+    /// The replica's URL.
+    pub url: Arc<str>,
+    /// The sidecar; empty for zip and dimension files.
+    pub sidecar: Arc<str>,
+    /// Size that Rucio believes, in bytes.
+    pub bytes: Option<u64>,
+    /// Adler-32 that Rucio believes.
+    pub adler32: Option<Arc<str>>,
+    /// When the file landed.
+    pub landed_at: Option<Micros>,
+    /// When the record was appended to its topic.
+    pub appended_at: Option<Micros>,
+    /// When it was read.
+    pub read_at: Micros,
+    /// Set when the ledger sends it again.
+    pub again: Option<Again>,
+    /// The event as it came.
+    pub body: bytes::Bytes,
+}

@@ -1,0 +1,41 @@
+"""Writes the configuration of `dbb` for a site.
+
+    World, source --> dbb.yaml (written as JSON values, which YAML is a superset of)
+"""
+
+import json
+import os
+import sys
+
+from .world import HOST, RSE_FOLDERS
+
+
+def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledger.sqlite", path="dbb.yaml",
+          max_datasets=500, max_wait_ms=200):
+    """Writes the configuration; gives its path. Relative paths in it start at its own folder."""
+    rses = {}
+    for rse, folder in RSE_FOLDERS.items():
+        to = os.path.join(world.root, "rse", rse) + "/"
+        rses[rse] = {"prefixes": [{"from": f"davs://{HOST}:443/rucio/{folder}/", "to": to},
+                                  {"from": f"root://{HOST}:1094//rucio/{folder}/", "to": to}]}
+    if kafka:
+        source = {"kafka": {"brokers": kafka.split(","), "group_id": group_id, "topics": ["/DEMO_.*/"]}}
+    else:
+        source = {"log": {"paths": ["events/"]}}
+    sections = {
+        "source": source,
+        "ledger": {"url": ledger},
+        "rses": rses,
+        "routes": [{"rse": rse, "scope": scope, "repositories": repositories}
+                   for rse, scope, repositories in world.routes()],
+        "repositories": {name: {"butler": world.butler(name), "worker": {"command": [python or sys.executable]}}
+                         for name in world.repositories},
+        "batching": {"max_datasets": max_datasets, "max_wait_ms": max_wait_ms},
+    }
+    if world.verify != "size":
+        sections["verify"] = world.verify
+    path = os.path.join(world.root, path)
+    with open(path, "w", encoding="utf-8") as file:
+        for name, section in sections.items():
+            file.write(f"{name}: {json.dumps(section)}\n")
+    return path

@@ -1,0 +1,1 @@
+"""Registers files in one Butler repository, answering for each."""

@@ -1,0 +1,86 @@
+"""The loop: one request a line in, one answer a line out.
+
+    open -> hello, then ingest | exists | check | ping ... quit
+
+A request that cannot be served is answered with `fatal`; nothing is known to be done then.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+PROTOCOL = 1
+LOG = logging.getLogger("dbb.worker")
+
+
+def serve(stdin, stdout) -> int:
+    """Answers requests until `quit` or the end of input; returns the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    out = _Answers(stdout)
+    line = stdin.readline()
+    if not line:
+        return 0
+    repository = _open(json.loads(line), out)
+    if repository is None:
+        return 1
+    while line := stdin.readline():
+        request = json.loads(line)
+        if request["op"] == "quit":
+            break
+        started = time.monotonic()
+        answer = _answer(repository, request)
+        answer["id"] = request.get("id")
+        answer["op"] = request["op"]
+        answer["ms"] = round(1000 * (time.monotonic() - started), 3)
+        out.write(answer)
+    return 0
+
+
+class _Answers:
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, answer: dict) -> None:
+        self._stream.write(json.dumps(answer, separators=(",", ":"), default=str))
+        self._stream.write("\n")
+        self._stream.flush()
+
+
+def _open(settings: dict, out: _Answers):
+    from .faults import fatal
+
+    try:
+        # Imported late, so that an environment without a Butler is an answer, not a traceback.
+        from .repository import Repository
+
+        repository = Repository(settings)
+    except Exception as error:  # whatever the site's environment throws
+        LOG.exception("could not open the repository")
+        out.write({"op": "hello", "proto": PROTOCOL, "fatal": fatal(error, opening=True)})
+        return None
+    out.write({"op": "hello", "proto": PROTOCOL, **repository.hello()})
+    return repository
+
+
+def _answer(repository, request: dict) -> dict:
+    from .faults import fatal
+    from .ingest import ingest
+
+    try:
+        match request["op"]:
+            case "ingest":
+                return ingest(repository, request["items"])
+            case "exists":
+                return {"known": repository.exists(request["uuids"])}
+            case "check":
+                return repository.check()
+            case "ping":
+                return {}
+            case other:
+                return {"fatal": {"class": "protocol", "detail": f"there is no operation `{other}`"}}
+    except Exception as error:
+        LOG.exception("the request failed as a whole")
+        return {"fatal": fatal(error)}

@@ -1,1 +1,3 @@
-//! placeholder
+//! The program `dbb`: named dataflows, their configuration, and the command line.
+
+pub mod config;

@@ -1,0 +1,233 @@
+//! The configuration of a site: what a file may say, what it means, and what is meant if it says nothing.
+//!
+//! The sections of a source, a repository and the ledger are the structs of their own crates. The comments
+//! here are the reference that users read: `dbb config reference` is made from them.
+
+use dbb_operators::Batching;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::stand_in::{ButlerSettings, KafkaSettings, LedgerSettings, LogSettings};
+
+/// Everything that a `dbb` of one site is told.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "dbb configuration")]
+pub struct Config {
+    /// Where events come from: exactly one of the sources.
+    pub source: SourceSettings,
+    /// Where the outcome of every event is kept.
+    pub ledger: LedgerSettings,
+    /// The storage elements of this site, by the name Rucio has for them.
+    pub rses: BTreeMap<String, RseSettings>,
+    /// Which file goes to which repositories. A file that no route fits becomes a dead letter.
+    pub routes: Vec<Route>,
+    /// The Butler repositories, by names of your choice.
+    pub repositories: BTreeMap<String, ButlerSettings>,
+    /// How datasets are gathered into one Butler call.
+    pub batching: Batching,
+    /// Timely workers (threads), 1 to 64. One is enough for tens of thousands of events a second.
+    pub workers: usize,
+    /// How repeated events are recognised.
+    pub identify: Identify,
+    /// What may be in memory.
+    pub limits: Limits,
+    /// How the program ends.
+    pub shutdown: Shutdown,
+    /// Health, readiness and metrics.
+    pub http: Http,
+    /// The log, on standard error.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            source: SourceSettings::default(),
+            ledger: LedgerSettings::default(),
+            rses: BTreeMap::new(),
+            routes: Vec::new(),
+            repositories: BTreeMap::new(),
+            batching: Batching::default(),
+            workers: 1,
+            identify: Identify::default(),
+            limits: Limits::default(),
+            shutdown: Shutdown::default(),
+            http: Http::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// Where events come from: exactly one of these.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceSettings {
+    /// Kafka topics.
+    pub kafka: Option<KafkaSettings>,
+    /// Recorded events in files.
+    pub log: Option<LogSettings>,
+}
+
+/// A storage element.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RseSettings {
+    /// How the URLs of its replicas become what the Butler knows files by; the longest that fits is used.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// The start of a URL, and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prefix {
+    /// What a replica's URL starts with: `davs://dtn.example.org:443/rucio/raw_disk/`.
+    pub from: String,
+    /// What replaces it: an absolute folder, or a URI that the Butler can read. Empty: nothing, what
+    /// follows the prefix is looked up under the datastore's root.
+    pub to: String,
+}
+
+/// Files of one RSE, or of one scope on it, and where they go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Route {
+    /// The RSE on which the file landed; one of `rses`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rse: Option<String>,
+    /// The scope of the file; any if not given. Of two routes that fit, the one with the scope is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// In place of `rse` and `scope`: files for which `RSE-scope`, or the RSE alone, is this word, as in
+    /// the topic map of ctrl_ingestd. Such a route has its own `prefixes`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rse_scope: Option<String>,
+    /// Prefixes of an `rse_scope` route, in place of those of an RSE.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<Prefix>,
+    /// Further topics on which these files may be announced, beside `RSE-scope` and `RSE`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
+    /// The repositories, by their names in `repositories`.
+    pub repositories: Vec<String>,
+}
+
+/// How repeated events are recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identify {
+    /// How long the identity of an event is remembered in memory, in seconds. A repeat that comes later is
+    /// still registered only once: the ledger and the Butler know it.
+    pub remember_seconds: u64,
+}
+
+impl Default for Identify {
+    fn default() -> Self {
+        Self {
+            remember_seconds: 3600,
+        }
+    }
+}
+
+/// What may be in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most events that were read and have no outcome yet; reading pauses above it.
+    pub max_in_flight_events: usize,
+    /// Largest event, in bytes; a larger one is a dead letter.
+    pub max_event_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_in_flight_events: 20_000,
+            max_event_bytes: 4 << 20,
+        }
+    }
+}
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long the outcomes of what has been read are waited for after SIGTERM, in seconds. What has none
+    /// by then is read again at the next start.
+    pub drain_seconds: u64,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { drain_seconds: 30 }
+    }
+}
+
+/// Health, readiness and metrics over HTTP.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Address and port for `/livez`, `/readyz` and `/metrics`; null for none. Nothing there needs a password:
+    /// open it to other hosts only within your network.
+    pub listen: Option<String>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: Some("127.0.0.1:9327".into()),
+        }
+    }
+}
+
+/// The log, on standard error.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `text` for people, `json` for a log collector.
+    pub format: LogFormat,
+    /// The least level that is written.
+    pub level: LogLevel,
+}
+
+/// The form of a line of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A level of the log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What stopped something.
+    Error,
+    /// And what somebody should look at.
+    Warn,
+    /// And starts, stops, and a line for each turn of events.
+    #[default]
+    Info,
+    /// And each batch.
+    Debug,
+    /// And each event.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word, as in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}

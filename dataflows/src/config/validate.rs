@@ -1,0 +1,282 @@
+//! What types cannot say: whether the parts of a configuration fit each other.
+//!
+//! Everything is looked at, so that one run reports all there is to mend.
+
+use super::{
+    Config,
+    problem::{Origin, Problem, nearest},
+    settings::{Prefix, Route, SourceSettings},
+};
+use std::collections::BTreeMap;
+
+/// Most workers; more threads than that only wait for each other.
+const MOST_WORKERS: usize = 64;
+/// Most datasets in a call; what a larger one saves is lost when it fails.
+const MOST_DATASETS: usize = 10_000;
+
+/// What was found: errors stop a run, warnings do not.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// What cannot work.
+    pub errors: Vec<Problem>,
+    /// What is probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Looks at all of `config`; `origin` tells where the key at a path was written.
+pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
+    let mut check = Check {
+        found: Findings::default(),
+        origin,
+    };
+    check.source(&config.source);
+    check.ledger(&config.ledger.url);
+    check.rses(config);
+    check.routes(config);
+    check.repositories(config);
+    check.numbers(config);
+    check.http(config);
+    check.found
+}
+
+struct Check<'a> {
+    found: Findings,
+    origin: &'a dyn Fn(&str) -> Origin,
+}
+
+impl Check<'_> {
+    fn error(&mut self, path: &str, message: impl Into<String>) -> &mut Problem {
+        self.found
+            .errors
+            .push(Problem::new(path, (self.origin)(path), message));
+        // Just pushed.
+        let last = self.found.errors.len() - 1;
+        &mut self.found.errors[last]
+    }
+
+    fn warning(&mut self, path: &str, message: impl Into<String>) {
+        self.found
+            .warnings
+            .push(Problem::new(path, (self.origin)(path), message));
+    }
+
+    fn source(&mut self, source: &SourceSettings) {
+        match (&source.kafka, &source.log) {
+            (None, None) => {
+                let hint = "write `source: {kafka: {brokers: [...], group_id: ..., topics: [...]}}` or `source: {log: {paths: [...]}}`";
+                self.error("source", "no source is configured").hint = Some(hint.into());
+            }
+            (Some(_), Some(_)) => {
+                self.error(
+                    "source",
+                    "both `kafka` and `log` are given; one dataflow reads one of them",
+                );
+            }
+            _ => {}
+        }
+        if let Some(kafka) = &source.kafka {
+            if kafka.brokers.is_empty() {
+                self.error("source.kafka.brokers", "must name at least one broker");
+            }
+            if kafka.group_id.is_empty() {
+                self.error("source.kafka.group_id", "is missing or empty");
+            }
+            if kafka.topics.is_empty() {
+                self.error(
+                    "source.kafka.topics",
+                    "must name at least one topic or `/pattern/`",
+                );
+            }
+            for (i, topic) in kafka.topics.iter().enumerate() {
+                let pattern = topic.strip_prefix('/').and_then(|t| t.strip_suffix('/'));
+                if let Some(Err(error)) = pattern.map(regex::Regex::new) {
+                    let error = error.to_string();
+                    let last = error
+                        .lines()
+                        .last()
+                        .unwrap_or_default()
+                        .trim_start_matches("error: ");
+                    self.error(
+                        &format!("source.kafka.topics[{i}]"),
+                        format!("not a pattern: {last}"),
+                    );
+                }
+            }
+        }
+        if source.log.as_ref().is_some_and(|log| log.paths.is_empty()) {
+            self.error("source.log.paths", "must name at least one file or folder");
+        }
+    }
+
+    fn ledger(&mut self, url: &str) {
+        if !["sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme))
+        {
+            let hint = "write `sqlite:/var/lib/dbb/ledger.sqlite` or `postgres://user@host/database`";
+            self.error("ledger.url", "starts with neither `sqlite:` nor `postgres://`")
+                .hint = Some(hint.into());
+        }
+    }
+
+    fn rses(&mut self, config: &Config) {
+        for (name, rse) in &config.rses {
+            let path = format!("rses.{name}");
+            if rse.prefixes.is_empty() {
+                let hint = "write `prefixes: [{from: \"davs://host:443/path/\", to: \"/local/path/\"}]`";
+                self.error(&path, "has no prefixes, so that no URL can be mapped")
+                    .hint = Some(hint.into());
+            }
+            self.prefixes(&path, &rse.prefixes);
+            if !config.routes.iter().any(|r| r.rse.as_ref() == Some(name)) {
+                self.warning(&path, "no route names it: its files are dead letters");
+            }
+        }
+    }
+
+    fn prefixes(&mut self, path: &str, prefixes: &[Prefix]) {
+        for (i, prefix) in prefixes.iter().enumerate() {
+            let path = format!("{path}.prefixes[{i}]");
+            if prefix.from.is_empty() {
+                self.error(&format!("{path}.from"), "is empty");
+            } else if !prefix.from.ends_with('/') {
+                let message = "does not end with `/`, so that it would also fit the names of other folders";
+                self.error(&format!("{path}.from"), message);
+            }
+            let to = prefix.to.as_str();
+            if !(to.is_empty() || to.starts_with('/') || to.contains("://")) {
+                let message = "is neither an absolute path nor a URI";
+                self.error(&format!("{path}.to"), message).hint = Some(format!("did you mean `/{to}`?"));
+            } else if !(to.is_empty() || to.ends_with('/')) {
+                self.error(&format!("{path}.to"), "does not end with `/`, as `from` does");
+            }
+            if prefixes[..i].iter().any(|p| p.from == prefix.from) {
+                self.error(&format!("{path}.from"), "is given twice");
+            }
+        }
+    }
+
+    fn routes(&mut self, config: &Config) {
+        if config.routes.is_empty() {
+            let hint = "write `routes: [{rse: ..., repositories: [...]}]`";
+            self.error("routes", "there is none: every file would be a dead letter")
+                .hint = Some(hint.into());
+        }
+        let mut seen: BTreeMap<_, usize> = BTreeMap::new();
+        for (i, route) in config.routes.iter().enumerate() {
+            let path = format!("routes[{i}]");
+            self.route_key(&path, route, config);
+            if let Some(first) = seen.insert((&route.rse, &route.scope, &route.rse_scope), i) {
+                let message = format!("is for the same files as `routes[{first}]`");
+                self.error(&path, message).hint = Some("name all the repositories in one route".into());
+            }
+            if route.repositories.is_empty() {
+                self.error(
+                    &format!("{path}.repositories"),
+                    "must name at least one repository",
+                );
+            }
+            for (k, name) in route.repositories.iter().enumerate() {
+                let path = format!("{path}.repositories[{k}]");
+                if !config.repositories.contains_key(name) {
+                    let near = nearest(name, config.repositories.keys().map(String::as_str));
+                    let hint = near.map(|near| format!("did you mean `{near}`?"));
+                    self.error(&path, format!("no repository is called `{name}`"))
+                        .hint = hint;
+                } else if route.repositories[..k].contains(name) {
+                    self.error(&path, format!("`{name}` is named twice"));
+                }
+            }
+        }
+    }
+
+    /// `rse` and perhaps `scope`, or `rse_scope` and `prefixes`.
+    fn route_key(&mut self, path: &str, route: &Route, config: &Config) {
+        match (&route.rse, &route.rse_scope) {
+            (None, None) => {
+                self.error(path, "names neither `rse` nor `rse_scope`");
+            }
+            (Some(_), Some(_)) => {
+                self.error(path, "names both `rse` and `rse_scope`");
+            }
+            (Some(rse), None) => {
+                if !config.rses.contains_key(rse) {
+                    let near = nearest(rse, config.rses.keys().map(String::as_str));
+                    let hint = near.map(|near| format!("did you mean `{near}`?"));
+                    self.error(&format!("{path}.rse"), format!("no RSE is called `{rse}`"))
+                        .hint = hint;
+                }
+                if !route.prefixes.is_empty() {
+                    self.error(&format!("{path}.prefixes"), format!("belong under `rses.{rse}`"));
+                }
+            }
+            (None, Some(_)) => {
+                if route.scope.is_some() {
+                    self.error(&format!("{path}.scope"), "is already part of `rse_scope`");
+                }
+                if route.prefixes.is_empty() {
+                    self.error(path, "has an `rse_scope` but no `prefixes`");
+                }
+                self.prefixes(path, &route.prefixes);
+            }
+        }
+        if route.scope.as_deref() == Some("") {
+            self.error(&format!("{path}.scope"), "is empty").hint = Some("leave it out for any scope".into());
+        }
+    }
+
+    fn repositories(&mut self, config: &Config) {
+        if config.repositories.is_empty() {
+            let hint = "write `repositories: {main: {butler: /path/to/repository}}`";
+            self.error("repositories", "there is none").hint = Some(hint.into());
+        }
+        for (name, repository) in &config.repositories {
+            let path = format!("repositories.{name}");
+            if repository.butler.is_empty() {
+                let hint = "write `butler:` with a path, a butler.yaml or an alias of the repository index";
+                self.error(&path, "`butler` is missing or empty").hint = Some(hint.into());
+            }
+            if !config.routes.iter().any(|r| r.repositories.contains(name)) {
+                self.warning(&path, "no route leads to it");
+            }
+        }
+    }
+
+    fn numbers(&mut self, config: &Config) {
+        if !(1..=MOST_WORKERS).contains(&config.workers) {
+            self.error(
+                "workers",
+                format!("must be 1 to {MOST_WORKERS}, not {}", config.workers),
+            );
+        }
+        let batching = &config.batching;
+        if !(1..=MOST_DATASETS).contains(&batching.max_datasets) {
+            let message = format!("must be 1 to {MOST_DATASETS}, not {}", batching.max_datasets);
+            self.error("batching.max_datasets", message);
+        }
+        if batching.max_bytes == 0 {
+            self.error("batching.max_bytes", "must be 1 or more");
+        }
+        if config.limits.max_event_bytes == 0 {
+            self.error("limits.max_event_bytes", "must be 1 or more");
+        }
+        if config.limits.max_in_flight_events < batching.max_datasets {
+            let message = format!(
+                "must be at least `batching.max_datasets`, {}",
+                batching.max_datasets
+            );
+            self.error("limits.max_in_flight_events", message).hint = Some("no batch could fill".into());
+        }
+    }
+
+    fn http(&mut self, config: &Config) {
+        let Some(listen) = &config.http.listen else { return };
+        let port = listen
+            .rsplit_once(':')
+            .and_then(|(host, port)| (!host.is_empty()).then_some(port));
+        if port.and_then(|p| p.parse::<u16>().ok()).is_none() {
+            let message = format!("`{listen}` is no address and port");
+            self.error("http.listen", message).hint = Some("write `127.0.0.1:9327`, or null for none".into());
+        }
+    }
+}

@@ -6,18 +6,35 @@
 //!
 //! No I/O and no clock: bytes come in, values go out.
 
+pub mod decode;
 pub mod did;
+pub mod error;
+pub mod event;
 pub mod event_id;
+pub mod event_type;
+pub mod identity;
 pub mod kind;
 pub mod outcome;
+pub mod payload;
 pub mod record;
+pub mod recorded;
 pub mod request;
+mod scalar;
+pub mod sidecar;
 pub mod time;
+pub mod wire;
 
+pub use decode::{MAX_BODY_BYTES, decode, salvage};
 pub use did::{Did, Rse};
+pub use error::DecodeError;
+pub use event::Event;
 pub use event_id::EventId;
+pub use event_type::EventType;
 pub use kind::Kind;
 pub use outcome::{Dependency, Outcome, Reason, Refusal, Verified};
+pub use payload::{Label, Payload};
 pub use record::{Place, Received};
+pub use recorded::{Recorded, decode_record};
 pub use request::{Counted, DeadLetter, Due, Entry, Request, Settled};
+pub use sidecar::Sidecar;
 pub use time::Micros;

@@ -1,5 +1,6 @@
 //! Times: microseconds since 1970, UTC.
 
+use jiff::{civil, tz::Offset};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -16,8 +17,111 @@ impl Micros {
 
     /// Seconds from `earlier` to this; negative if it is later.
     pub fn seconds_since(self, earlier: Micros) -> f64 {
-        (self.0 - earlier.0) as f64 / 1e6
+        self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
+
+    /// The moment that `text` names, in any form an event has had; `None` if it is none of them.
+    ///
+    /// - `2026-11-21 19:14:49.938629` (Python's `str`, which leaves out a fraction of zero), UTC
+    /// - `2026-11-21T19:14:49.938629` (ISO, from Elastic), with `Z` or an offset too
+    /// - `datetime.datetime(2023, 9, 1, 12, 0, 1, 5)` (Python's `repr`, in captures of 2023)
+    ///
+    /// Digits beyond the microsecond are dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("datetime.datetime(") {
+            Some(arguments) => python_repr(arguments),
+            None => iso(text.as_bytes()),
+        }
+    }
+}
+
+/// `YYYY-MM-DD?hh:mm:ss[.fraction][zone]`.
+fn iso(text: &[u8]) -> Option<Micros> {
+    let (fixed, mut rest) = text.split_at_checked(19)?;
+    for (at, wanted) in [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')] {
+        if fixed[at] != wanted {
+            return None;
+        }
+    }
+    if !matches!(fixed[10], b' ' | b'T' | b't') {
+        return None;
+    }
+    let mut micros = 0;
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 {
+            return None;
+        }
+        for at in 0..6 {
+            micros = micros * 10
+                + fraction
+                    .get(at)
+                    .filter(|_| at < digits)
+                    .map_or(0, |b| i32::from(b - b'0'));
+        }
+        rest = &fraction[digits..];
+    }
+    let two = |at: usize| number(&fixed[at..at + 2]).map(|n| n as i8);
+    let local = moment(
+        number(&fixed[..4])?,
+        [two(5)?, two(8)?, two(11)?, two(14)?, two(17)?],
+        micros,
+    )?;
+    Some(Micros(local.0 - offset_seconds(rest)? * 1_000_000))
+}
+
+/// What `Z`, `+hh:mm`, `+hhmm` or nothing adds to UTC.
+fn offset_seconds(zone: &[u8]) -> Option<i64> {
+    let (sign, digits) = match zone {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [b'+', digits @ ..] => (1, digits),
+        [b'-', digits @ ..] => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = match digits {
+        [h1, h2, b':', m1, m2] | [h1, h2, m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
+        _ => return None,
+    };
+    (hours < 24 && minutes < 60).then(|| sign * i64::from(hours * 3600 + minutes * 60))
+}
+
+/// The arguments of `datetime.datetime(...)`: five to seven numbers and, at the most, UTC by name.
+fn python_repr(arguments: &str) -> Option<Micros> {
+    let arguments = arguments.trim_end().strip_suffix(')')?;
+    let mut parts = [0i32; 7];
+    let mut count = 0;
+    for argument in arguments.split(',').map(str::trim) {
+        if matches!(argument, "tzinfo=datetime.timezone.utc" | "tzinfo=None") {
+            continue;
+        }
+        *parts.get_mut(count)? = argument.parse().ok()?;
+        count += 1;
+    }
+    if count < 5 {
+        return None;
+    }
+    let small = |at: usize| i8::try_from(parts[at]).ok();
+    moment(
+        parts[0],
+        [small(1)?, small(2)?, small(3)?, small(4)?, small(5)?],
+        parts[6],
+    )
+}
+
+fn moment(year: i32, [month, day, hour, minute, second]: [i8; 5], micros: i32) -> Option<Micros> {
+    if !(0..1_000_000).contains(&micros) {
+        return None;
+    }
+    let year = i16::try_from(year).ok()?;
+    let civil = civil::DateTime::new(year, month, day, hour, minute, second, micros * 1000).ok()?;
+    Some(Micros(Offset::UTC.to_timestamp(civil).ok()?.as_microsecond()))
+}
+
+fn number(digits: &[u8]) -> Option<i32> {
+    digits.iter().try_fold(0, |number, byte| {
+        byte.is_ascii_digit()
+            .then(|| number * 10 + i32::from(byte - b'0'))
+    })
 }
 
 /// ISO 8601 with microseconds and a `Z`.
@@ -26,6 +130,72 @@ impl fmt::Display for Micros {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(at) => write!(f, "{at:.6}"),
             Err(_) => write!(f, "{} us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_form_an_event_has_had_is_the_same_moment() {
+        let wanted = Some(Micros(1_693_569_601_000_005));
+        for text in [
+            "2023-09-01 12:00:01.000005",
+            "2023-09-01T12:00:01.000005",
+            "2023-09-01T12:00:01.000005999Z",
+            "2023-09-01T14:00:01.000005+02:00",
+            "2023-09-01T07:30:01.000005-0430",
+            "datetime.datetime(2023, 9, 1, 12, 0, 1, 5)",
+            "datetime.datetime(2023, 9, 1, 12, 0, 1, 5, tzinfo=datetime.timezone.utc)",
+        ] {
+            assert_eq!(Micros::parse(text), wanted, "{text}");
+        }
+        let whole = Some(Micros(1_693_569_600_000_000));
+        assert_eq!(Micros::parse("2023-09-01 12:00:00"), whole);
+        assert_eq!(Micros::parse("datetime.datetime(2023, 9, 1, 12, 0)"), whole);
+        assert_eq!(
+            Micros::parse("2023-09-01 12:00:00.5"),
+            Some(Micros(1_693_569_600_500_000))
+        );
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in [
+            "",
+            "None",
+            "2023-09-01",
+            "2023-13-01 12:00:00",
+            "2023-02-29 12:00:00",
+            "2023-09-01 12:00:00.",
+            "2023-09-01 12:00:00 CET",
+            "2023-09-01 12:00:00+99:00",
+            "datetime.datetime(2023, 9)",
+            "datetime.datetime(2023, 9, 1, 12, 0, 1, 5000000)",
+            "datetime.datetime(2023, 9, 1, 12, 0, 1, 5, 6)",
+            "2023-09-01 12:00:0é",
+        ] {
+            assert_eq!(Micros::parse(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_back(micros in -62_000_000_000_000_000i64..250_000_000_000_000_000) {
+            let at = Micros(micros);
+            let shown = at.to_string();
+            prop_assert_eq!(Micros::parse(&shown), Some(at));
+            let as_rucio = shown.replace('T', " ").replace('Z', "");
+            prop_assert_eq!(Micros::parse(&as_rucio), Some(at));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,40}") {
+            let _ = Micros::parse(&text);
         }
     }
 }

@@ -1,0 +1,100 @@
+//! Decode: from the bytes of a body to one typed event, or a sentence that says why not.
+//!
+//! ```text
+//!   body --> size, UTF-8 --> JSON, only the fields in use --> types, type name, time --> Event
+//!                 \________________\___________________________\______________________ DecodeError
+//! ```
+//!
+//! In:    bytes from anywhere.
+//! Out:   an [`Event`] that borrows from them, or a [`DecodeError`] that names field and reason.
+//! State: none.
+
+use crate::{DecodeError, Event, EventType, Micros, error::cut, wire::Wire};
+use serde::de::IgnoredAny;
+
+/// The longest body that is read, in bytes. Rucio's own limit on a payload is 4000 characters, with an
+/// overflow column beyond; the largest sidecars known, with dimension records and regions, have tens of kB.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
+
+/// Reads one body in any of the forms it has had since 2023.
+pub fn decode(body: &[u8]) -> Result<Event<'_>, DecodeError> {
+    judge(parse(body)?, true)
+}
+
+/// What can be read of a body that [`decode`] refuses, for the dead letter to show: fields of a wrong
+/// type are absent. `None` where the body is no JSON object, or has no time or type.
+pub fn salvage(body: &[u8]) -> Option<Event<'_>> {
+    judge(parse(body).ok()?, false).ok()
+}
+
+fn parse(body: &[u8]) -> Result<Wire<'_>, DecodeError> {
+    if body.len() > MAX_BODY_BYTES {
+        return Err(DecodeError::TooLarge {
+            bytes: body.len(),
+            limit: MAX_BODY_BYTES,
+        });
+    }
+    let text = std::str::from_utf8(body).map_err(|error| DecodeError::NotUtf8 {
+        offset: error.valid_up_to(),
+    })?;
+    sonic_rs::from_str(text).map_err(|error| syntax(text, &error))
+}
+
+/// What is wrong with text the parser gave up on. Rare, so it is read once more by a parser that says it well.
+fn syntax(text: &str, error: &sonic_rs::Error) -> DecodeError {
+    if text.trim_ascii().is_empty() {
+        return DecodeError::Empty;
+    }
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Err(error) if error.is_eof() => DecodeError::Truncated { bytes: text.len() },
+        Err(error) => {
+            let detail = error.to_string();
+            let detail = detail.split(" at line ").next().unwrap_or_default().to_owned();
+            let before: usize = text
+                .split_inclusive('\n')
+                .take(error.line() - 1)
+                .map(str::len)
+                .sum();
+            DecodeError::NotJson {
+                detail,
+                offset: before + error.column(),
+            }
+        }
+        // Only what is nested too deeply to be kept gets here.
+        Ok(_) => DecodeError::NotJson {
+            detail: cut(error.to_string().lines().next().unwrap_or_default()),
+            offset: error.offset(),
+        },
+    }
+}
+
+fn judge(wire: Wire<'_>, strict: bool) -> Result<Event<'_>, DecodeError> {
+    if let Some(wrong) = wire.wrong
+        && (strict || matches!(wrong, DecodeError::NotAnObject { .. } | DecodeError::BulkAction))
+    {
+        return Err(wrong);
+    }
+    let event_type = match wire.event_type {
+        Some(word) => EventType::parse(word),
+        // Nothing but arrivals was ever re-created by hand, and nothing but an arrival says what a Butler is to do.
+        None if wire.payload.dst_url.is_some() && wire.payload.rubin_butler.is_some() => {
+            EventType::TransferDone
+        }
+        None => return Err(DecodeError::Missing { field: "event_type" }),
+    };
+    let (field, text) = match (&wire.created_at, &wire.payload.created_at) {
+        (Some(text), _) => ("created_at", text),
+        (None, Some(text)) => ("payload.created_at", text),
+        (None, None) => return Err(DecodeError::Missing { field: "created_at" }),
+    };
+    let created_at = Micros::parse(text).ok_or_else(|| DecodeError::BadTime {
+        field,
+        text: cut(text),
+    })?;
+    Ok(Event {
+        event_type,
+        created_at,
+        id: wire.id,
+        payload: wire.payload,
+    })
+}

@@ -50,7 +50,7 @@ def run(root):
     order = ["dim_file", "zip_file", "raw_file", "data_product"]
     for request in sorted(requests, key=lambda request: order.index(request["kind"])):
         outcomes[request["place"]][request["target"]] = deliver(butlers[request["target"]], request,
-                                                                config.get("verify", "size"))
+                                                                config["repositories"][request["target"]])
     return outcomes, not_for_us
 
 
@@ -91,14 +91,14 @@ def route(config, place, topic, payload):
             for target in targets]
 
 
-def deliver(butler, request, verify):
+def deliver(butler, request, settings):
     """What the Butler makes of one request, as `word` or `refused/reason`."""
     path, payload = request["path"], request["payload"]
     if not os.path.exists(path):
         return "refused/file_missing"
     if payload.get("bytes") not in (None, os.path.getsize(path)):
         return "refused/size_mismatch"
-    if verify == "checksum" and "checksum-adler" in payload:
+    if settings.get("verify", {}).get("mode") == "checksum" and "checksum-adler" in payload:
         if payload["checksum-adler"] != f"{zlib.adler32(pathlib.Path(path).read_bytes()):08x}":
             return "refused/checksum_mismatch"
     if request["kind"] == "dim_file":

@@ -79,6 +79,7 @@ def config_options(sub):
     add("--config", default="dbb.yaml", help="name of the file")
     add("--max-datasets", type=int, default=500)
     add("--max-wait-ms", type=int, default=200)
+    add("--http", metavar="ADDRESS", help="address and port for probes and metrics; none if not given")
 
 
 def ask_options(sub):
@@ -112,7 +113,7 @@ def config(options):
     print(configuration.write(
         World.load(options.dir), python=options.python, kafka=options.kafka, group_id=options.group_id,
         ledger=options.ledger, path=options.config, max_datasets=options.max_datasets,
-        max_wait_ms=options.max_wait_ms), file=sys.stderr)
+        max_wait_ms=options.max_wait_ms, http=options.http), file=sys.stderr)
 
 
 def chosen(options, world):

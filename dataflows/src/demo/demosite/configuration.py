@@ -11,7 +11,7 @@ from .world import HOST, RSE_FOLDERS
 
 
 def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledger.sqlite", path="dbb.yaml",
-          max_datasets=500, max_wait_ms=200):
+          max_datasets=500, max_wait_ms=200, http=None):
     """Writes the configuration; gives its path. Relative paths in it start at its own folder."""
     rses = {}
     for rse, folder in RSE_FOLDERS.items():
@@ -31,9 +31,12 @@ def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledg
         "repositories": {name: {"butler": world.butler(name), "worker": {"command": [python or sys.executable]}}
                          for name in world.repositories},
         "batching": {"max_datasets": max_datasets, "max_wait_ms": max_wait_ms},
+        # A port of one's own, or none: several sites may run on one machine.
+        "http": {"listen": http},
     }
-    if world.verify != "size":
-        sections["verify"] = world.verify
+    if world.verify == "checksum":
+        for repository in sections["repositories"].values():
+            repository["verify"] = {"mode": "checksum", "read_bytes": True}
     path = os.path.join(world.root, path)
     with open(path, "w", encoding="utf-8") as file:
         for name, section in sections.items():

@@ -56,6 +56,7 @@ def repo_options(sub):
     add("--zips", type=int, default=1, help="zips of each of three sorts: records inside, beside, late")
     add("--detectors", type=int, default=9)
     add("--verify", choices=("size", "checksum"), default="size", help="what dbb is told to verify")
+    add("--site", default="DEMO", help="what the names of its RSEs, and so of its topics, start with")
 
 
 def file_options(sub):
@@ -96,7 +97,7 @@ def make(options):
 def make_repo(options):
     world = World(os.path.abspath(options.dir), options.seed, options.exposures, options.arriving, options.late,
                   options.zips, options.detectors, options.repositories.split(","), options.registry,
-                  options.namespace, options.verify)
+                  options.namespace, options.verify, options.site)
     world.save()
     repo.make_repositories(world, origin=options.arriving + options.late + options.zips > 0)
 

@@ -7,19 +7,18 @@ import json
 import os
 import sys
 
-from .world import HOST, RSE_FOLDERS
+from .world import prefix
 
 
 def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledger.sqlite", path="dbb.yaml",
           max_datasets=500, max_wait_ms=200, http=None):
     """Writes the configuration; gives its path. Relative paths in it start at its own folder."""
     rses = {}
-    for rse, folder in RSE_FOLDERS.items():
+    for rse in world.rses:
         to = os.path.join(world.root, "rse", rse) + "/"
-        rses[rse] = {"prefixes": [{"from": f"davs://{HOST}:443/rucio/{folder}/", "to": to},
-                                  {"from": f"root://{HOST}:1094//rucio/{folder}/", "to": to}]}
+        rses[rse] = {"prefixes": [{"from": prefix(rse, door), "to": to} for door in ("davs", "root")]}
     if kafka:
-        source = {"kafka": {"brokers": kafka.split(","), "group_id": group_id, "topics": ["/DEMO_.*/"]}}
+        source = {"kafka": {"brokers": kafka.split(","), "group_id": group_id, "topics": [f"/{world.site}_.*/"]}}
     else:
         source = {"log": {"paths": ["events/"]}}
     sections = {

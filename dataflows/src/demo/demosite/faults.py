@@ -10,7 +10,7 @@ import json
 import os
 
 from .stock import Event
-from .world import BUTLER_RSE, COPY_RSE, HOST, INSTRUMENT, RAW_RSE, url
+from .world import HOST, INSTRUMENT, url
 
 FAULTS, FORMS = {}, {}
 
@@ -182,14 +182,14 @@ def wrong_type(stock):
 def unmapped(stock):
     event = stock.spare_product()
     event.body["payload"]["scope"] = "nowhere"
-    event.topic = f"{BUTLER_RSE}-nowhere"
+    event.topic = f"{stock.world.butler_rse}-nowhere"
     return refused(event, "refused/unmapped", routed=False)
 
 
 @fault
 def wrong_topic(stock):
     event = stock.spare_product()
-    event.topic = f"{RAW_RSE}-raw"
+    event.topic = f"{stock.world.raw_rse}-raw"
     return refused(event, "refused/wrong_topic", routed=False)
 
 
@@ -209,20 +209,20 @@ def unknown_prefix(stock):
 
 @fault
 def prefix_in_the_middle(stock):
-    return at_url(stock, f"https://evil.example.org/?{url(BUTLER_RSE, 'dp1', 'x.json')}")
+    return at_url(stock, f"https://evil.example.org/?{url(stock.world.butler_rse, 'dp1', 'x.json')}")
 
 
 @fault
 def dot_dot(stock):
     """The file is there, outside the RSE: only the check of the path keeps it out."""
     stock.write(os.path.join(stock.world.root, "rse", "outside.json"), b"{}\n")
-    return at_url(stock, url(BUTLER_RSE, "dp1", "../../outside.json"))
+    return at_url(stock, url(stock.world.butler_rse, "dp1", "../../outside.json"))
 
 
 @fault
 def dot_dot_encoded(stock):
     stock.write(os.path.join(stock.world.root, "rse", "outside.json"), b"{}\n")
-    return at_url(stock, url(BUTLER_RSE, "dp1", "%2e%2e/%2E%2E/outside.json"))
+    return at_url(stock, url(stock.world.butler_rse, "dp1", "%2e%2e/%2E%2E/outside.json"))
 
 
 @fault
@@ -246,7 +246,7 @@ def same_uuid_second_rse(stock):
     """The same dataset, replicated to two RSEs of this site: the first URI stays."""
     first = stock.spare_product()
     stock.spare -= 1
-    second = stock.spare_product(rse=COPY_RSE, uuid=first.datasets[0]["uuid"])
+    second = stock.spare_product(rse=stock.world.copy_rse, uuid=first.datasets[0]["uuid"])
     return rivals(first, second, "already_there_elsewhere")
 
 
@@ -261,15 +261,15 @@ def rivals(first, second, *outcomes):
 @fault
 def broken_zip(stock):
     name = f"{INSTRUMENT}/broken/{stock.hermes.hex()}.zip"
-    body = stock.announce(RAW_RSE, "raw", name, b"PK this is no zip\n", "zip_file", "")
-    return Event(body, f"{RAW_RSE}-raw", ["refused/*"], stock.world.targets("raw"))
+    body = stock.announce(stock.world.raw_rse, "raw", name, b"PK this is no zip\n", "zip_file", "")
+    return Event(body, f"{stock.world.raw_rse}-raw", ["refused/*"], stock.world.targets("raw"))
 
 
 @fault
 def broken_dimensions(stock):
     name = f"{INSTRUMENT}/broken/{stock.hermes.hex()}_dimensions.yaml"
-    body = stock.announce(RAW_RSE, "raw", name, b"description: [this is no export\n", "dim_file", "")
-    return Event(body, f"{RAW_RSE}-raw", ["refused/*"], stock.world.targets("raw"))
+    body = stock.announce(stock.world.raw_rse, "raw", name, b"description: [this is no export\n", "dim_file", "")
+    return Event(body, f"{stock.world.raw_rse}-raw", ["refused/*"], stock.world.targets("raw"))
 
 
 @form

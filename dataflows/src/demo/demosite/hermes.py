@@ -8,7 +8,7 @@ The clock is invented: it starts at a fixed moment and moves some milliseconds a
 import datetime
 import json
 
-from .world import BUTLER_RSE, INSTRUMENT, RAW_RSE, url
+from .world import INSTRUMENT, url
 
 START = datetime.datetime(2026, 11, 21, 19, 0, 0)
 SECOND = datetime.timedelta(seconds=1)
@@ -18,6 +18,7 @@ class Hermes:
     """Writes event bodies; each call moves the clock, so that times rise and never repeat."""
 
     def __init__(self, world):
+        self.world = world
         self.random = world.random("hermes")
         self.now = START
 
@@ -56,17 +57,18 @@ class Hermes:
     def chatter(self, number):
         """An event of an upstream stream that no Butler has use for, and its topic."""
         now = str(self.tick())
+        rse = self.world.butler_rse
         scope, name = "dp1", f"other/{number:08d}.json"
         queued = {"request-id": self.hex(), "request-type": "transfer", "scope": scope, "name": name,
-                  "dst-rse-id": self.hex(), "dst-rse": BUTLER_RSE, "state": "queued", "retry-count": None,
+                  "dst-rse-id": self.hex(), "dst-rse": rse, "state": "queued", "retry-count": None,
                   "rule-id": self.hex(), "activity": "Data Consolidation", "file-size": 10, "bytes": 10,
                   "checksum-md5": None, "checksum-adler": "00000001", "queued_at": now}
         submitted = {**queued, "request-type": "TRANSFER", "state": "SUBMITTED", "dataset": None,
                      "datasetScope": None, "src-rse-id": self.hex(), "src-rse": "USDF_DISK",
                      "external-id": self.hex(), "external-host": "https://fts.example.org:8446", "datatype": None}
-        deleted = {"scope": scope, "name": name, "rse": BUTLER_RSE, "file-size": 10, "bytes": 10,
-                   "url": url(BUTLER_RSE, scope, name), "protocol": "davs", "datatype": None, "duration": 0.21}
-        done = self.transfer_done(BUTLER_RSE, scope, name, 10, "00000001", None, None)["payload"]
+        deleted = {"scope": scope, "name": name, "rse": rse, "file-size": 10, "bytes": 10,
+                   "url": url(rse, scope, name), "protocol": "davs", "datatype": None, "duration": 0.21}
+        done = self.transfer_done(rse, scope, name, 10, "00000001", None, None)["payload"]
         choices = (
             ("transfer-queued", queued), ("transfer-submitted", submitted), ("transfer-done", done),
             ("transfer-failed", {**done, "reason": "TRANSFER [110] connection timed out"}),
@@ -75,7 +77,7 @@ class Hermes:
             ("deletion-failed", {**deleted, "reason": "Service unavailable"}),
             ("rule_ok", {"scope": scope, "name": "demo", "rule_id": self.hex()}),
             ("rule_progress", {"scope": scope, "name": "demo", "rule_id": self.hex(), "progress": 40}),
-            ("datasetlock_ok", {"scope": scope, "name": "demo", "rule_id": self.hex(), "rse": BUTLER_RSE,
+            ("datasetlock_ok", {"scope": scope, "name": "demo", "rule_id": self.hex(), "rse": rse,
                                 "rse_id": self.hex()}),
             ("create_dts", {"account": "lsstsvc1", "scope": scope, "name": "demo", "expired_at": None}),
             ("close", {"scope": scope, "name": "demo", "bytes": 10.0, "length": 1, "events": None}),
@@ -83,7 +85,7 @@ class Hermes:
             ("a_type_of_next_year", {"scope": scope, "name": name}),
         )
         event_type, payload = choices[number % len(choices)]
-        topic = f"{RAW_RSE}-raw" if number % 5 == 0 and "dst-rse" not in payload else f"{BUTLER_RSE}-{scope}"
+        topic = f"{self.world.raw_rse}-raw" if number % 5 == 0 and "dst-rse" not in payload else f"{rse}-{scope}"
         return event_type, topic, json.dumps({"event_type": event_type, "payload": payload, "created_at": now})
 
 

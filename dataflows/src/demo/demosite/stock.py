@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from . import hermes
 from .repo import dataset_type, export_dimensions, open_butler
-from .world import (BUTLER_RSE, DATASET_TYPES, FIRST, INSTRUMENT, KNOWN, LATE, RAW_RSE, RAW_RUN, SKYMAP, ZIP_INDEX,
-                    ZIP_LATE, ZIP_SIBLING, new_uuid)
+from .world import (DATASET_TYPES, FIRST, INSTRUMENT, KNOWN, LATE, RAW_RUN, SKYMAP, ZIP_INDEX, ZIP_LATE, ZIP_SIBLING,
+                    new_uuid)
 
 
 @dataclass
@@ -95,11 +95,12 @@ class Stock:
     def raw(self, exposure, detector, door="davs"):
         folder = f"{INSTRUMENT}/{exposure.day_obs}/{exposure.obs_id}"
         return self.dataset(
-            RAW_RSE, "raw", "raw_file", f"{folder}/{exposure.obs_id}_R{detector // 9:02d}_S{detector % 9:02d}.json",
+            self.world.raw_rse, "raw", "raw_file",
+            f"{folder}/{exposure.obs_id}_R{detector // 9:02d}_S{detector % 9:02d}.json",
             RAW_RUN, {"instrument": INSTRUMENT, "detector": detector, "exposure": exposure.id},
             {**exposure.implied(), "group": exposure.group}, type_name="raw", door=door)
 
-    def product(self, exposure, detector, scope, run, door="davs", rse=BUTLER_RSE, uuid=None, folder=""):
+    def product(self, exposure, detector, scope, run, door="davs", rse=None, uuid=None, folder=""):
         """A data product of a detector, or, past the last detector, of the visit (JSON and YAML in turn)."""
         data_id = {"instrument": INSTRUMENT, "visit": exposure.id}
         type_name, ending = "visit_summary", "yaml"
@@ -107,7 +108,7 @@ class Stock:
             type_name, ending = "detector_metadata", "json"
             data_id = {"instrument": INSTRUMENT, "detector": detector, "visit": exposure.id}
         name = f"{run}/{type_name}/{exposure.day_obs}/{folder}{type_name}_{exposure.id}_{detector:03d}.{ending}"
-        return self.dataset(rse, scope, "data_product", name, run, data_id, exposure.implied(),
+        return self.dataset(rse or self.world.butler_rse, scope, "data_product", name, run, data_id, exposure.implied(),
                             uuid=uuid, type_name=type_name, door=door)
 
     def spare_product(self, scope="dp1", **changes):
@@ -122,18 +123,19 @@ class Stock:
         for patch in range(9):
             for band in ("g", "r"):
                 yield self.dataset(
-                    BUTLER_RSE, "dp1", "data_product", f"dp1/coadd/patch_metrics/0/{patch}/patch_metrics_{band}.json",
+                    self.world.butler_rse, "dp1", "data_product",
+                    f"dp1/coadd/patch_metrics/0/{patch}/patch_metrics_{band}.json",
                     "dp1/coadd", {"band": band, "skymap": SKYMAP, "tract": 0, "patch": patch}, {},
                     type_name="patch_metrics")
 
     def dimension_file(self, butler, exposures, name):
         """A Butler export file with the dimension records of these exposures, as it came from the origin."""
-        path = self.world.path(RAW_RSE, "raw", name)
+        path = self.world.path(self.world.raw_rse, "raw", name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         export_dimensions(butler, exposures, path)
         with open(path, "rb") as file:
-            body = self.announce(RAW_RSE, "raw", name, file.read(), "dim_file", "")
-        return Event(body, f"{RAW_RSE}-raw", ["ingested", "already_there"], self.world.targets("raw"))
+            body = self.announce(self.world.raw_rse, "raw", name, file.read(), "dim_file", "")
+        return Event(body, f"{self.world.raw_rse}-raw", ["ingested", "already_there"], self.world.targets("raw"))
 
     def zip_file(self, butler, exposure):
         """A zip of all raws of an exposure; dimension records in its index only if that is its role."""
@@ -154,11 +156,11 @@ class Stock:
         made = butler.retrieve_artifacts_zip(refs, staging).ospath
         name = f"{folder}/{exposure.obs_id}.zip"
         with open(made, "rb") as file:
-            body = self.announce(RAW_RSE, "raw", name, file.read(), "zip_file", "")
+            body = self.announce(self.world.raw_rse, "raw", name, file.read(), "zip_file", "")
         entries = [{"uuid": str(ref.id), "dataset_type": "raw", "run": RAW_RUN,
-                    "data_id": dict(ref.dataId.required), "uri": self.world.path(RAW_RSE, "raw", name)}
+                    "data_id": dict(ref.dataId.required), "uri": self.world.path(self.world.raw_rse, "raw", name)}
                    for ref in refs]
-        return Event(body, f"{RAW_RSE}-raw", ["ingested"], self.world.targets("raw"), entries,
+        return Event(body, f"{self.world.raw_rse}-raw", ["ingested"], self.world.targets("raw"), entries,
                      waits=exposure.role == ZIP_LATE)
 
 

@@ -17,8 +17,8 @@ BANDS = ("g", "r", "i")
 RAW_RUN = "DemoCam/raw/all"
 HOST = "dtn-demo.example.org"
 
-RAW_RSE, BUTLER_RSE, COPY_RSE = "DEMO_RAW_DISK", "DEMO_BUTLER_DISK", "DEMO_COPY_DISK"
-RSE_FOLDERS = {RAW_RSE: "raw_disk", BUTLER_RSE: "butler_disk", COPY_RSE: "copy_disk"}
+# The storage elements of a site `DEMO` are DEMO_RAW_DISK and so on.
+RSES = ("RAW_DISK", "BUTLER_DISK", "COPY_DISK")
 
 # Name: storage class, required dimensions.
 DATASET_TYPES = {
@@ -92,6 +92,10 @@ class World:
     postgres: str | None = None
     namespace: str = "dbb_demo"
     verify: str = "size"
+    site: str = "DEMO"
+
+    def __post_init__(self):
+        self.raw_rse, self.butler_rse, self.copy_rse = self.rses = [f"{self.site}_{rse}" for rse in RSES]
 
     @classmethod
     def load(cls, root):
@@ -136,7 +140,7 @@ class World:
 
     def routes(self):
         """Every (RSE, scope) that is announced and wanted, with its repositories."""
-        pairs = [(RAW_RSE, "raw"), (BUTLER_RSE, "dp1"), (BUTLER_RSE, "dp2"), (COPY_RSE, "dp1")]
+        pairs = [(self.raw_rse, "raw"), (self.butler_rse, "dp1"), (self.butler_rse, "dp2"), (self.copy_rse, "dp1")]
         return [(rse, scope, self.targets(scope)) for rse, scope in pairs]
 
 
@@ -147,5 +151,10 @@ def new_uuid(source):
 
 def url(rse, scope, name, door="davs"):
     """The URL under which Rucio knows a replica; the root door has its double slash."""
+    return f"{prefix(rse, door)}{scope}/{name}"
+
+
+def prefix(rse, door):
+    """What the URLs of all replicas on an RSE start with: `davs://dtn-demo.example.org:443/rucio/raw_disk/`."""
     start = f"davs://{HOST}:443/rucio" if door == "davs" else f"root://{HOST}:1094//rucio"
-    return f"{start}/{RSE_FOLDERS[rse]}/{scope}/{name}"
+    return f"{start}/{'_'.join(rse.split('_')[-2:]).lower()}/"

@@ -1,0 +1,68 @@
+//! The labels of the metrics: few values each, never a file's name.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use std::sync::Arc;
+
+/// The topic; `files` for all recorded files, which may be many.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Stream {
+    /// Its name.
+    pub stream: Arc<str>,
+}
+
+/// A partition of a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// How events of an RSE end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ending {
+    /// The repository.
+    pub repository: Arc<str>,
+    /// Where the file landed.
+    pub rse: Arc<str>,
+    /// What kind of file.
+    pub kind: &'static str,
+    /// The word of the ledger.
+    pub outcome: &'static str,
+}
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Why {
+    /// The word.
+    pub reason: Arc<str>,
+}
+
+/// A Butler repository, by its name in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Repository {
+    /// Its name.
+    pub repository: Arc<str>,
+}
+
+/// What is waited for: `dimension`, `file`, `repository` or `time`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WaitsFor {
+    /// The class, without its key.
+    pub dependency: &'static str,
+}
+
+/// A part of an event's way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Leg {
+    /// From where to where.
+    pub stage: &'static str,
+}
+
+/// This build.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Build {
+    /// The version of `dbb`.
+    pub version: &'static str,
+}

@@ -1,0 +1,379 @@
+//! The numbers of a running dataflow; what each means is said where it is registered.
+//!
+//! Cheap to clone: all clones count into the same numbers, from any thread.
+
+use crate::{
+    catalog::{Catalog, Form},
+    labels::{Build, Ending, Leg, Repository, Stream, TopicPartition, WaitsFor, Why},
+};
+use dbb_events::{DeadLetter, Dependency, Micros, Outcome, Settled};
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+type Seconds = Gauge<f64, AtomicU64>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Seconds of one call: from a local lookup to a stuck database.
+const CALL_SECONDS: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0,
+];
+/// Seconds of an event's way: dense around the seconds that are promised, up to a day of backlog.
+const WAY_SECONDS: [f64; 17] = [
+    0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 10_800.0,
+    86_400.0,
+];
+/// Datasets of one call.
+const BATCH_DATASETS: [f64; 11] = [
+    1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10_000.0,
+];
+
+/// The numbers; the methods are the events that change them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    catalog: Arc<Catalog>,
+    received: Family<Stream, Counter>,
+    outcomes: Family<Ending, Counter>,
+    dead_letters: Family<Why, Counter>,
+    not_for_us: Family<Why, Counter>,
+    repeats: Counter,
+    lag: Family<TopicPartition, Gauge>,
+    waiting: Family<WaitsFor, Gauge>,
+    oldest_waiting: Family<WaitsFor, Seconds>,
+    in_flight: Gauge,
+    oldest_epoch: Seconds,
+    batches: Histograms<Repository>,
+    butler_calls: Histograms<Repository>,
+    worker_restarts: Family<Repository, Counter>,
+    ledger_writes: Histogram,
+    ledger_bytes: Gauge,
+    ways: Histograms<Leg>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(env!("CARGO_PKG_VERSION"))
+    }
+}
+
+impl Metrics {
+    /// All at zero, for `version` of the program.
+    pub fn new(version: &'static str) -> Self {
+        let mut catalog = Catalog::default();
+        let calls = || Histogram::new(CALL_SECONDS);
+        let ways = || Histogram::new(WAY_SECONDS);
+        let batches = || Histogram::new(BATCH_DATASETS);
+        let mut metrics = Self {
+            catalog: Arc::default(),
+            received: Family::default(),
+            outcomes: Family::default(),
+            dead_letters: Family::default(),
+            not_for_us: Family::default(),
+            repeats: Counter::default(),
+            lag: Family::default(),
+            waiting: Family::default(),
+            oldest_waiting: Family::default(),
+            in_flight: Gauge::default(),
+            oldest_epoch: Seconds::default(),
+            batches: Family::new_with_constructor(batches as fn() -> Histogram),
+            butler_calls: Family::new_with_constructor(calls as fn() -> Histogram),
+            worker_restarts: Family::default(),
+            ledger_writes: Histogram::new(CALL_SECONDS),
+            ledger_bytes: Gauge::default(),
+            ways: Family::new_with_constructor(ways as fn() -> Histogram),
+        };
+        let build: Family<Build, Gauge> = Family::default();
+        build.get_or_create(&Build { version }).set(1);
+        metrics.register(&mut catalog);
+        catalog.add(
+            ("build_info", ""),
+            Form::Gauge,
+            &["version"],
+            "Always 1; the label is the version",
+            &build,
+        );
+        metrics.catalog = Arc::new(catalog);
+        metrics
+    }
+
+    fn register(&self, to: &mut Catalog) {
+        use Form::{Counter, Gauge, Histogram};
+        let repository: &[&str] = &["repository"];
+        to.add(
+            ("received", "records"),
+            Counter,
+            &["stream"],
+            "Records read, by topic; `files` for recorded events",
+            &self.received,
+        );
+        to.add(
+            ("outcomes", ""),
+            Counter,
+            &["repository", "rse", "kind", "outcome"],
+            "Answers of repositories; an event that waits is counted each time it is tried",
+            &self.outcomes,
+        );
+        to.add(
+            ("dead_letters", ""),
+            Counter,
+            &["reason"],
+            "Events that became dead letters",
+            &self.dead_letters,
+        );
+        to.add(
+            ("not_for_us", "records"),
+            Counter,
+            &["reason"],
+            "Records that are nobody's here: other event types, files without a label for the Butler",
+            &self.not_for_us,
+        );
+        to.add(
+            ("repeats", "records"),
+            Counter,
+            &[],
+            "Records that repeat an event still remembered",
+            &self.repeats,
+        );
+        to.add(
+            ("consumer_lag", "records"),
+            Gauge,
+            &["topic", "partition"],
+            "Records of the partition above the committed offset",
+            &self.lag,
+        );
+        to.add(
+            ("waiting", "events"),
+            Gauge,
+            &["dependency"],
+            "Events that wait in the ledger, by what they wait for: dimension, file, repository, time",
+            &self.waiting,
+        );
+        to.add(
+            ("oldest_waiting", "seconds"),
+            Gauge,
+            &["dependency"],
+            "How long the oldest of them has waited; 0 if none does",
+            &self.oldest_waiting,
+        );
+        to.add(
+            ("in_flight", "events"),
+            Gauge,
+            &[],
+            "Events that were read and have no outcome yet",
+            &self.in_flight,
+        );
+        to.add(
+            ("oldest_epoch", "seconds"),
+            Gauge,
+            &[],
+            "Age of the oldest epoch whose outcomes are not durable: rising without end means stuck",
+            &self.oldest_epoch,
+        );
+        to.add(
+            ("batch", "datasets"),
+            Histogram,
+            repository,
+            "Requests in one delivery to a repository",
+            &self.batches,
+        );
+        to.add(
+            ("butler_call", "seconds"),
+            Histogram,
+            repository,
+            "Time that a repository took for one delivery; its `_count` is the number of calls",
+            &self.butler_calls,
+        );
+        to.add(
+            ("worker_restarts", ""),
+            Counter,
+            repository,
+            "Starts of a repository's worker process after the first",
+            &self.worker_restarts,
+        );
+        to.add(
+            ("ledger_write", "seconds"),
+            Histogram,
+            &[],
+            "Time of one transaction of the ledger",
+            &self.ledger_writes,
+        );
+        to.add(
+            ("ledger_size", "bytes"),
+            Gauge,
+            &[],
+            "Size of the ledger on disk",
+            &self.ledger_bytes,
+        );
+        to.add(
+            ("stage", "seconds"),
+            Histogram,
+            &["stage"],
+            "Time of an event's way, from the times inside it: landed_to_created (Rucio), created_to_appended (Hermes, \
+             mirror), appended_to_read, read_to_settled (dbb), landed_to_settled (the whole, waiting included)",
+            &self.ways,
+        );
+    }
+
+    /// `count` records were read from `stream`: a topic, or `files`.
+    pub fn received(&self, stream: &Arc<str>, count: u64) {
+        self.received
+            .get_or_create(&Stream {
+                stream: Arc::clone(stream),
+            })
+            .inc_by(count);
+    }
+
+    /// A repository has answered.
+    pub fn settled(&self, settled: &Settled) {
+        let request = &settled.request;
+        let ending = Ending {
+            repository: Arc::clone(&request.target),
+            rse: Arc::clone(&request.rse.0),
+            kind: request.kind.as_str(),
+            outcome: settled.outcome.as_str(),
+        };
+        self.outcomes.get_or_create(&ending).inc();
+        match &settled.outcome {
+            Outcome::Refused(refusal) => self.count_dead_letter(refusal.reason.as_str()),
+            Outcome::Ingested if request.waiting_since.is_none() => {
+                self.way("landed_to_created", request.landed_at, Some(request.created_at));
+                self.way(
+                    "created_to_appended",
+                    Some(request.created_at),
+                    request.appended_at,
+                );
+                self.way("appended_to_read", request.appended_at, Some(request.read_at));
+                self.way("read_to_settled", Some(request.read_at), Some(settled.at));
+                self.way("landed_to_settled", request.landed_at, Some(settled.at));
+            }
+            // An event that has waited was read again: only the whole way means something.
+            Outcome::Ingested => self.way("landed_to_settled", request.landed_at, Some(settled.at)),
+            _ => {}
+        }
+    }
+
+    /// An event became a dead letter before any repository saw it.
+    pub fn dead_letter(&self, letter: &DeadLetter) {
+        self.count_dead_letter(letter.reason.as_str());
+    }
+
+    fn count_dead_letter(&self, reason: &str) {
+        self.dead_letters
+            .get_or_create(&Why {
+                reason: reason.into(),
+            })
+            .inc();
+    }
+
+    /// Observes the time between two moments that are both known; clocks that disagree make no negative time.
+    fn way(&self, stage: &'static str, from: Option<Micros>, to: Option<Micros>) {
+        if let (Some(from), Some(to)) = (from, to) {
+            self.ways
+                .get_or_create(&Leg { stage })
+                .observe(to.seconds_since(from).max(0.0));
+        }
+    }
+
+    /// `count` records are nobody's here, for `reason`.
+    pub fn not_for_us(&self, reason: &Arc<str>, count: u64) {
+        self.not_for_us
+            .get_or_create(&Why {
+                reason: Arc::clone(reason),
+            })
+            .inc_by(count);
+    }
+
+    /// `count` records repeated an event.
+    pub fn repeats(&self, count: u64) {
+        self.repeats.inc_by(count);
+    }
+
+    /// `records` of a partition lie above its committed offset.
+    pub fn consumer_lag(&self, topic: &Arc<str>, partition: i32, records: i64) {
+        self.lag
+            .get_or_create(&TopicPartition {
+                topic: Arc::clone(topic),
+                partition,
+            })
+            .set(records);
+    }
+
+    /// `events` wait for things of this class (see [`dependency_class`]), the oldest for `oldest_seconds`.
+    pub fn waiting(&self, dependency: &'static str, events: u64, oldest_seconds: f64) {
+        let label = WaitsFor { dependency };
+        self.waiting
+            .get_or_create(&label)
+            .set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.oldest_waiting
+            .get_or_create(&label)
+            .set(oldest_seconds.max(0.0));
+    }
+
+    /// `events` are in flight; the oldest open epoch has this age.
+    pub fn progress(&self, in_flight_events: usize, oldest_epoch: Duration) {
+        self.in_flight
+            .set(i64::try_from(in_flight_events).unwrap_or(i64::MAX));
+        self.oldest_epoch.set(oldest_epoch.as_secs_f64());
+    }
+
+    /// A repository took `took` for a delivery of `datasets`.
+    pub fn butler_call(&self, repository: &Arc<str>, datasets: usize, took: Duration) {
+        let label = Repository {
+            repository: Arc::clone(repository),
+        };
+        self.batches.get_or_create(&label).observe(datasets as f64);
+        self.butler_calls
+            .get_or_create(&label)
+            .observe(took.as_secs_f64());
+    }
+
+    /// The worker of a repository was started again.
+    pub fn worker_restarted(&self, repository: &Arc<str>) {
+        self.worker_restarts
+            .get_or_create(&Repository {
+                repository: Arc::clone(repository),
+            })
+            .inc();
+    }
+
+    /// One transaction of the ledger took `took`.
+    pub fn ledger_written(&self, took: Duration) {
+        self.ledger_writes.observe(took.as_secs_f64());
+    }
+
+    /// The ledger takes `bytes` on disk.
+    pub fn ledger_size(&self, bytes: u64) {
+        self.ledger_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// All numbers in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut page = String::new();
+        // A string cannot fail to take more.
+        let _ = text::encode(&mut page, self.catalog.registry());
+        page
+    }
+
+    /// What is in it, for documentation.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+}
+
+/// The class of a dependency, as labels know it.
+pub fn dependency_class(dependency: &Dependency) -> &'static str {
+    match dependency {
+        Dependency::Dimension(_) => "dimension",
+        Dependency::File(_) => "file",
+        Dependency::Repository => "repository",
+        Dependency::Time => "time",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ pub mod arrival;
 pub mod batching;
 pub mod deliver;
 pub mod identify;
+pub mod mapping;
 pub mod port;
 
 pub use arrival::{Again, Arrival, Incoming};

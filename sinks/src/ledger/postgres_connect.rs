@@ -1,0 +1,148 @@
+//! How the ledger reaches PostgreSQL: the URL, the password file, TLS.
+
+use crate::ledger::{LedgerError, settings::LedgerSettings};
+use postgres::{
+    Client, Config, NoTls,
+    config::{Host, SslMode},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What every session sets: a commit is on disk when it returns, whatever the server's default is;
+/// no lock, and no transaction whose process hangs, holds the others up for ever.
+pub(crate) const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; \
+     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
+
+/// Where a system keeps the certificates it trusts, by distribution.
+const SYSTEM_CERTIFICATES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// A database and how to get to it.
+pub(crate) struct Target {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+}
+
+impl Target {
+    pub(crate) fn new(settings: &LedgerSettings, url: &str) -> Result<Self, LedgerError> {
+        let wrong = |why: String| LedgerError::Configuration(format!("ledger.url: {why}"));
+        let mut config: Config = url.parse().map_err(|e: postgres::Error| {
+            let cause = std::error::Error::source(&e).map(ToString::to_string);
+            wrong(cause.unwrap_or_else(|| e.to_string()))
+        })?;
+        if let Some(path) = &settings.password_file {
+            let password = std::fs::read_to_string(path).map_err(|e| {
+                LedgerError::Configuration(format!(
+                    "ledger.password_file `{}` cannot be read: {e}",
+                    path.display()
+                ))
+            })?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(Duration::from_secs(10));
+        }
+        config.keepalives_idle(Duration::from_secs(30));
+        config.tcp_user_timeout(Duration::from_secs(60));
+        if config.get_application_name().is_none() {
+            config.application_name("dbb");
+        }
+        let asked = url.contains("sslmode=");
+        let tls = if config.get_ssl_mode() == SslMode::Disable || (!asked && is_local(&config)) {
+            config.ssl_mode(SslMode::Disable);
+            None
+        } else {
+            // `prefer` would let anyone in between turn TLS off.
+            config.ssl_mode(SslMode::Require);
+            Some(tls(settings)?)
+        };
+        Ok(Self { config, tls })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Client, postgres::Error> {
+        match &self.tls {
+            Some(tls) => self.config.connect(tls.clone()),
+            None => self.config.connect(NoTls),
+        }
+    }
+}
+
+/// True if every host is this machine.
+fn is_local(config: &Config) -> bool {
+    config.get_hosts().iter().all(|host| match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+    })
+}
+
+fn tls(settings: &LedgerSettings) -> Result<MakeRustlsConnect, LedgerError> {
+    let wrong = |why: String| LedgerError::Configuration(format!("TLS for the ledger: {why}"));
+    let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let path = settings
+        .ca_file
+        .clone()
+        .or(from_environment)
+        .or_else(|| {
+            let mut known = SYSTEM_CERTIFICATES.iter().map(PathBuf::from);
+            known.find(|path| path.exists())
+        })
+        .ok_or_else(|| wrong("no certificates found on this system, set ledger.ca_file".into()))?;
+    let read = |e: &dyn std::fmt::Display| wrong(format!("`{}`: {e}", path.display()));
+    let mut roots = RootCertStore::empty();
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| read(&e))? {
+        certificates.push(certificate.map_err(|e| read(&e))?);
+    }
+    roots.add_parsable_certificates(certificates);
+    if roots.is_empty() {
+        return Err(read(&"no certificate in it"));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| wrong(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        Target::new(&LedgerSettings::default(), url).unwrap()
+    }
+
+    #[test]
+    fn another_host_means_tls_unless_told_otherwise() {
+        assert!(target("postgresql://me@localhost/x").tls.is_none());
+        assert!(target("postgresql://me@127.0.0.1/x").tls.is_none());
+        assert!(
+            target("postgresql://me@db.example.org/x?sslmode=disable")
+                .tls
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_password_file_that_is_not_there_is_named() {
+        let settings = LedgerSettings {
+            password_file: Some("/no/such/secret".into()),
+            ..Default::default()
+        };
+        let error = Target::new(&settings, "postgresql://me@localhost/x")
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("/no/such/secret"), "{error}");
+    }
+}

@@ -1,0 +1,123 @@
+//! The tables, and how an older ledger becomes a newer one.
+//!
+//! Words that repeat (targets, topics, scopes, RSEs, the head of a URL before the file's name) are stored
+//! once in `words`; a file's scope and name once in `dids`. A row is found by its event and target, by the
+//! file, by what it waits for, and by a URL that does not end in the file's name.
+//!
+//! `attempts` holds the outcomes that were replaced: the last one is in the row itself, so that the
+//! many events that succeed at once cost nothing there.
+
+use crate::ledger::{
+    LedgerError,
+    store::{Store, Value},
+};
+
+/// The schema this program writes: the number of migrations.
+pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
+
+/// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
+const MIGRATIONS: [&str; 1] = [V1];
+
+const V1: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered};
+INSERT INTO meta (key, value) VALUES
+    ('schema', 1), ('generation', 0), ('next_event', 1), ('next_did', 1), ('next_attempt', 1), ('next_word', 1);
+CREATE TABLE generations (
+    id {id}, started_at BIGINT NOT NULL, host TEXT NOT NULL, pid BIGINT NOT NULL, version TEXT NOT NULL);
+CREATE TABLE words (id {id}, word TEXT NOT NULL UNIQUE);
+CREATE TABLE dids (id {id}, hash BIGINT NOT NULL, scope INTEGER NOT NULL, name TEXT NOT NULL);
+CREATE INDEX dids_by_hash ON dids (hash);
+CREATE TABLE events (
+    id {id},
+    did BIGINT, created_at BIGINT, first_seen_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+    position BIGINT NOT NULL, line BIGINT, not_before BIGINT, waiting_since BIGINT, appended_at BIGINT,
+    target INTEGER NOT NULL, stream INTEGER NOT NULL, part INTEGER NOT NULL, topic INTEGER, event_type INTEGER,
+    rse INTEGER, kind INTEGER, url_head INTEGER, uri_head INTEGER, reason INTEGER, verified INTEGER,
+    attempts INTEGER NOT NULL, generation INTEGER NOT NULL, outcome SMALLINT NOT NULL,
+    event {blob} NOT NULL, url_tail TEXT, uri_tail TEXT, waits_for TEXT, detail TEXT, body {blob});
+CREATE UNIQUE INDEX events_by_event ON events (event, target);
+CREATE INDEX events_by_did ON events (did) WHERE did IS NOT NULL;
+CREATE INDEX events_due ON events (not_before) WHERE outcome = 5;
+CREATE INDEX events_waiting ON events (target, waits_for) WHERE outcome = 5;
+CREATE INDEX events_refused ON events (reason, id) WHERE outcome = 6;
+CREATE INDEX events_by_url ON events (url_tail) WHERE url_tail IS NOT NULL;
+CREATE INDEX events_by_uri ON events (uri_tail) WHERE uri_tail IS NOT NULL;
+CREATE TABLE files (
+    did BIGINT NOT NULL, version BIGINT NOT NULL, updated_at BIGINT NOT NULL, target INTEGER NOT NULL,
+    uri_head INTEGER, outcome SMALLINT NOT NULL, event {blob} NOT NULL, uri_tail TEXT, uuids {blob},
+    PRIMARY KEY (did, target)) {clustered};
+CREATE INDEX files_by_uuid ON files (substr(uuids, 1, 8)) WHERE uuids IS NOT NULL;
+CREATE TABLE members (
+    head {blob} NOT NULL, did BIGINT NOT NULL, target INTEGER NOT NULL,
+    PRIMARY KEY (head, did, target)) {clustered};
+CREATE TABLE attempts (
+    id {id}, row_id BIGINT NOT NULL, at BIGINT NOT NULL, generation INTEGER NOT NULL, reason INTEGER,
+    outcome SMALLINT NOT NULL, waits_for TEXT, detail TEXT);
+CREATE INDEX attempts_by_row ON attempts (row_id, id);
+CREATE TABLE counts (
+    stream INTEGER NOT NULL, part INTEGER NOT NULL, reason INTEGER NOT NULL, n BIGINT NOT NULL,
+    PRIMARY KEY (stream, part, reason)) {clustered};
+CREATE TABLE offsets (
+    stream INTEGER NOT NULL, part INTEGER NOT NULL, counted_to BIGINT, handled_to BIGINT,
+    PRIMARY KEY (stream, part)) {clustered};
+";
+
+/// The schema found; `None` where there are no tables yet.
+pub(crate) fn found(store: &mut dyn Store) -> Result<Option<i64>, LedgerError> {
+    if !store.has_tables()? {
+        return Ok(None);
+    }
+    let rows = store.query("SELECT value FROM meta WHERE key = 'schema'", &[])?;
+    Ok(Some(
+        rows.first()
+            .and_then(|row| row.first())
+            .and_then(Value::int)
+            .unwrap_or(0),
+    ))
+}
+
+/// Makes the tables where there are none, and refuses those of another schema.
+pub(crate) fn ensure(store: &mut dyn Store) -> Result<(), LedgerError> {
+    match found(store)? {
+        Some(found) if found > SCHEMA => Err(LedgerError::Newer { found, known: SCHEMA }),
+        Some(found) if found < SCHEMA => Err(LedgerError::Older {
+            found,
+            needed: SCHEMA,
+        }),
+        Some(_) => Ok(()),
+        None => upgrade(store).map(|_| ()),
+    }
+}
+
+/// Takes the schema to the newest, all in one transaction. Returns the schemas before and after.
+pub(crate) fn upgrade(store: &mut dyn Store) -> Result<(i64, i64), LedgerError> {
+    store.begin()?;
+    let done = upgrade_within(store);
+    match done {
+        Ok(_) => store.commit()?,
+        Err(_) => store.rollback(),
+    }
+    done
+}
+
+fn upgrade_within(store: &mut dyn Store) -> Result<(i64, i64), LedgerError> {
+    store.lock_schema()?;
+    // Read again inside: another process may have made the tables since.
+    let before = found(store)?.unwrap_or(0);
+    if before > SCHEMA {
+        return Err(LedgerError::Newer {
+            found: before,
+            known: SCHEMA,
+        });
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate() {
+        if index as i64 >= before {
+            store.script(migration)?;
+        }
+    }
+    store.execute(
+        "UPDATE meta SET value = $1 WHERE key = 'schema'",
+        &[Value::Int(SCHEMA)],
+    )?;
+    Ok((before, SCHEMA))
+}

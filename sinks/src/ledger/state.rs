@@ -1,0 +1,116 @@
+//! The outcome of a row as the ledger stores it: one small number each, never renumbered.
+
+use dbb_events::Outcome;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How a row stands: [`Outcome`] without what it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Registered by `dbb`.
+    Ingested,
+    /// Registered before, at the same URI.
+    AlreadyThere,
+    /// Registered before, at another URI.
+    AlreadyThereElsewhere,
+    /// A newer event of the same file was applied first.
+    Superseded,
+    /// Comes back when it is due.
+    Waiting,
+    /// A dead letter.
+    Refused,
+}
+
+/// The number of [`State::Waiting`] where SQL needs a literal for a partial index.
+pub(crate) const WAITING: i64 = 5;
+/// The number of [`State::Refused`] where SQL needs a literal for a partial index.
+pub(crate) const REFUSED: i64 = 6;
+
+impl State {
+    /// All states, in the order of tables.
+    pub const ALL: [State; 6] = [
+        State::Ingested,
+        State::AlreadyThere,
+        State::AlreadyThereElsewhere,
+        State::Superseded,
+        State::Waiting,
+        State::Refused,
+    ];
+
+    /// The number in the tables.
+    pub(crate) fn code(self) -> i64 {
+        match self {
+            State::Ingested => 1,
+            State::AlreadyThere => 2,
+            State::AlreadyThereElsewhere => 3,
+            State::Superseded => 4,
+            State::Waiting => WAITING,
+            State::Refused => REFUSED,
+        }
+    }
+
+    /// The state with this number.
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
+    }
+
+    /// The word in metrics and tables, the same as [`Outcome::as_str`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Ingested => "ingested",
+            State::AlreadyThere => "already_there",
+            State::AlreadyThereElsewhere => "already_there_elsewhere",
+            State::Superseded => "superseded",
+            State::Waiting => "waiting",
+            State::Refused => "refused",
+        }
+    }
+
+    /// True for what no later answer for the same event changes.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, State::Waiting | State::Refused)
+    }
+
+    /// True when the file is in the Butler.
+    pub fn is_applied(self) -> bool {
+        matches!(
+            self,
+            State::Ingested | State::AlreadyThere | State::AlreadyThereElsewhere
+        )
+    }
+}
+
+impl From<&Outcome> for State {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Ingested => State::Ingested,
+            Outcome::AlreadyThere => State::AlreadyThere,
+            Outcome::AlreadyThereElsewhere { .. } => State::AlreadyThereElsewhere,
+            Outcome::Superseded { .. } => State::Superseded,
+            Outcome::Waiting { .. } => State::Waiting,
+            Outcome::Refused(_) => State::Refused,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_numbers_and_words_stay_what_they_are() {
+        let codes: Vec<i64> = State::ALL.iter().map(|s| s.code()).collect();
+        assert_eq!(codes, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(State::ALL.map(State::as_str), Outcome::WORDS);
+        for state in State::ALL {
+            assert_eq!(State::from_code(state.code()), Some(state));
+        }
+    }
+}

@@ -1,0 +1,538 @@
+//! Writing a batch of entries: look up what they touch, fold, write what changed, all in one transaction.
+
+use crate::ledger::{
+    Generation, Ledger, LedgerError, Row, State,
+    fold::{FileState, Fold, Held, Key, Plan, Replaced},
+    row::{Reader, damaged, split},
+    store::{Bulk, BulkKind, Cells, Lookup, Type::*, Value},
+    words::{clip, find_dids, learn_dids},
+};
+use dbb_events::{Counted, Did, Entry, EventId, Micros};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// Writes between two looks at the size of the ledger.
+const MEASURED_EVERY: u32 = 64;
+
+/// Longest sentence kept, in bytes.
+const LONGEST_DETAIL: usize = 4000;
+
+/// What a write changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Rows written, by how they stand now.
+    pub rows: BTreeMap<State, u64>,
+    /// Rows that had been waiting and are due now.
+    pub woken: u64,
+    /// Entries that changed nothing, because their event had its outcome already.
+    pub repeats: u64,
+}
+
+const HELD: Lookup = Lookup {
+    select: "x.event, x.target, x.id, x.outcome, x.reason, x.detail, x.waits_for, x.attempts, \
+             x.waiting_since, x.updated_at, x.generation",
+    table: "events",
+    keys: &[("event", Blob), ("target", Int)],
+    and: "",
+};
+const VERSIONS: Lookup = Lookup {
+    select: "x.did, x.target, x.version, x.event",
+    table: "files",
+    keys: &[("did", Int), ("target", Int)],
+    and: "",
+};
+const WAITING_FOR: Lookup = Lookup {
+    select: "x.id, x.target, x.waits_for, x.not_before",
+    table: "events",
+    keys: &[("target", Int), ("waits_for", Text)],
+    and: " AND x.outcome = 5",
+};
+const WAKE: Bulk = Bulk {
+    kind: BulkKind::Update,
+    table: "events",
+    columns: &[("not_before", Int), ("id", Int)],
+    keys: 1,
+    tail: "",
+};
+const REMOVE: Bulk = Bulk {
+    kind: BulkKind::Delete,
+    table: "events",
+    columns: &[("id", Int)],
+    keys: 1,
+    tail: "",
+};
+/// What an answer does not tell (a dead letter has no URI) stays as an earlier one told it.
+const ROWS: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "events",
+    columns: &[
+        ("id", Int),
+        ("did", Int),
+        ("created_at", Int),
+        ("first_seen_at", Int),
+        ("updated_at", Int),
+        ("position", Int),
+        ("line", Int),
+        ("not_before", Int),
+        ("waiting_since", Int),
+        ("appended_at", Int),
+        ("target", Int),
+        ("stream", Int),
+        ("part", Int),
+        ("topic", Int),
+        ("event_type", Int),
+        ("rse", Int),
+        ("kind", Int),
+        ("url_head", Int),
+        ("uri_head", Int),
+        ("reason", Int),
+        ("verified", Int),
+        ("attempts", Int),
+        ("generation", Int),
+        ("outcome", Int),
+        ("event", Blob),
+        ("url_tail", Text),
+        ("uri_tail", Text),
+        ("waits_for", Text),
+        ("detail", Text),
+        ("body", Blob),
+    ],
+    keys: 0,
+    tail: "ON CONFLICT (event, target) DO UPDATE SET \
+           did = coalesce(excluded.did, events.did), \
+           created_at = coalesce(excluded.created_at, events.created_at), \
+           updated_at = excluded.updated_at, not_before = excluded.not_before, \
+           waiting_since = excluded.waiting_since, appended_at = excluded.appended_at, \
+           topic = coalesce(excluded.topic, events.topic), \
+           event_type = coalesce(excluded.event_type, events.event_type), \
+           rse = coalesce(excluded.rse, events.rse), kind = coalesce(excluded.kind, events.kind), \
+           url_head = CASE WHEN excluded.url_head IS NULL AND excluded.url_tail IS NULL \
+             THEN events.url_head ELSE excluded.url_head END, \
+           url_tail = CASE WHEN excluded.url_head IS NULL AND excluded.url_tail IS NULL \
+             THEN events.url_tail ELSE excluded.url_tail END, \
+           uri_head = CASE WHEN excluded.uri_head IS NULL AND excluded.uri_tail IS NULL \
+             THEN events.uri_head ELSE excluded.uri_head END, \
+           uri_tail = CASE WHEN excluded.uri_head IS NULL AND excluded.uri_tail IS NULL \
+             THEN events.uri_tail ELSE excluded.uri_tail END, \
+           reason = excluded.reason, verified = coalesce(excluded.verified, events.verified), \
+           attempts = excluded.attempts, generation = excluded.generation, outcome = excluded.outcome, \
+           waits_for = excluded.waits_for, detail = excluded.detail, body = excluded.body",
+};
+const REPLACED: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "attempts",
+    columns: &[
+        ("id", Int),
+        ("row_id", Int),
+        ("at", Int),
+        ("generation", Int),
+        ("reason", Int),
+        ("outcome", Int),
+        ("waits_for", Text),
+        ("detail", Text),
+    ],
+    keys: 0,
+    tail: "",
+};
+const FILES: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "files",
+    columns: &[
+        ("did", Int),
+        ("version", Int),
+        ("updated_at", Int),
+        ("target", Int),
+        ("uri_head", Int),
+        ("outcome", Int),
+        ("event", Blob),
+        ("uri_tail", Text),
+        ("uuids", Blob),
+    ],
+    keys: 0,
+    tail: "ON CONFLICT (did, target) DO UPDATE SET version = excluded.version, \
+           updated_at = excluded.updated_at, uri_head = excluded.uri_head, outcome = excluded.outcome, \
+           event = excluded.event, uri_tail = excluded.uri_tail, uuids = coalesce(excluded.uuids, files.uuids)",
+};
+const MEMBERS: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "members",
+    columns: &[("head", Blob), ("did", Int), ("target", Int)],
+    keys: 0,
+    tail: "ON CONFLICT DO NOTHING",
+};
+const COUNTS: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "counts",
+    columns: &[("stream", Int), ("part", Int), ("reason", Int), ("n", Int)],
+    keys: 0,
+    tail: "ON CONFLICT (stream, part, reason) DO UPDATE SET n = counts.n + excluded.n",
+};
+const COUNTED_TO: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "offsets",
+    columns: &[("stream", Int), ("part", Int), ("counted_to", Int)],
+    keys: 0,
+    tail: "ON CONFLICT (stream, part) DO UPDATE SET counted_to = excluded.counted_to",
+};
+
+impl Ledger {
+    /// Writes all of these entries, or none. On return they survive a loss of power.
+    ///
+    /// Writing an entry twice leaves what writing it once did.
+    ///
+    /// # Errors
+    /// [`LedgerError::Fenced`] once a newer generation has begun; [`LedgerError::Full`] at the configured size.
+    pub fn write(&mut self, generation: Generation, entries: &[Entry]) -> Result<Written, LedgerError> {
+        self.check_size()?;
+        let plan = self.transaction(Some(generation), |ledger| {
+            let plan = ledger.fold(generation, entries)?;
+            let woken = ledger.carry_out(&plan)?;
+            Ok((plan, woken))
+        });
+        let (plan, woken) = plan.inspect_err(|_| self.unmeasured_writes = 0)?;
+        let mut written = Written {
+            woken,
+            repeats: plan.repeats,
+            ..Written::default()
+        };
+        for row in &plan.rows {
+            *written.rows.entry(row.outcome).or_default() += 1;
+        }
+        for (key, at) in plan.wakes {
+            self.recent.remember(key, at);
+        }
+        Ok(written)
+    }
+
+    fn check_size(&mut self) -> Result<(), LedgerError> {
+        let Some(max) = self.settings.max_bytes else {
+            return Ok(());
+        };
+        if self.unmeasured_writes == 0 {
+            let bytes = self.store.size_bytes()?;
+            if bytes >= max {
+                return Err(LedgerError::Full { bytes, max });
+            }
+        }
+        self.unmeasured_writes = (self.unmeasured_writes + 1) % MEASURED_EVERY;
+        Ok(())
+    }
+
+    fn fold(&mut self, generation: Generation, entries: &[Entry]) -> Result<Plan, LedgerError> {
+        let mut fold = Fold::new(generation.0, self.settings.max_body_bytes, &self.recent);
+        let mut keys: HashSet<Key> = HashSet::with_capacity(entries.len());
+        let mut files: HashSet<(&Arc<str>, &Did)> = HashSet::new();
+        for entry in entries {
+            match entry {
+                Entry::Settled(settled) => {
+                    let request = &settled.request;
+                    keys.insert((request.event, request.target.clone()));
+                    if request.was_unrouted {
+                        keys.insert((request.event, Arc::from("")));
+                    }
+                    if State::from(&settled.outcome).is_applied() {
+                        files.insert((&request.target, &request.did));
+                    }
+                }
+                Entry::DeadLetter(letter) => {
+                    keys.insert((letter.event, letter.target.clone()));
+                }
+                Entry::Counted(_) => {}
+            }
+        }
+        let store = &mut *self.store;
+        let targets = keys.iter().map(|(_, target)| &**target);
+        self.words.find(store, targets)?;
+        // Rows of a target that the ledger has never met can't be there.
+        let mut known: HashMap<(EventId, i64), Key> = HashMap::with_capacity(keys.len());
+        for key in keys {
+            if let Value::Int(target) = self.words.id(&key.1) {
+                known.insert((key.0, target), key);
+            }
+        }
+        let asked = known
+            .keys()
+            .map(|(event, target)| vec![event.to_bytes()[..].into(), Value::Int(*target)]);
+        let mut reasons: Vec<(Key, i64)> = Vec::new();
+        for cells in store.lookup(&HELD, asked.collect())? {
+            let mut r = Reader::new(cells);
+            let event = r.blob().and_then(|bytes| EventId::from_bytes(&bytes));
+            let event = event.ok_or_else(|| damaged("event id"))?;
+            let target = r.int().unwrap_or(0);
+            let Some(key) = known.get(&(event, target)) else {
+                continue;
+            };
+            let id = r.int().ok_or_else(|| damaged("id"))?;
+            let outcome = r.int().and_then(State::from_code);
+            let outcome = outcome.ok_or_else(|| damaged("outcome"))?;
+            if let Some(reason) = r.int() {
+                reasons.push((key.clone(), reason));
+            }
+            let held = Held {
+                id,
+                outcome,
+                reason: None,
+                detail: r.text(),
+                waits_for: r.text(),
+                attempts: r.int().unwrap_or(0) as u32,
+                waiting_since: r.micros(),
+                updated_at: r.micros().unwrap_or_default(),
+                generation: r.int().unwrap_or(0),
+            };
+            fold.held.insert(key.clone(), held);
+        }
+        // A handful, whatever the number of rows.
+        let mut words: HashMap<i64, Option<String>> = HashMap::new();
+        for (key, reason) in reasons {
+            if let std::collections::hash_map::Entry::Vacant(new) = words.entry(reason) {
+                let sql = "SELECT word FROM words WHERE id = $1";
+                let found = store.query(sql, &[Value::Int(reason)])?;
+                new.insert(found.into_iter().next().and_then(|c| Reader::new(c).text()));
+            }
+            if let Some(held) = fold.held.get_mut(&key) {
+                held.reason = words.get(&reason).cloned().flatten();
+            }
+        }
+        let dids: HashSet<&Did> = files.iter().map(|(_, did)| *did).collect();
+        let ids = find_dids(store, &mut self.words, &dids)?;
+        let mut asked = HashMap::with_capacity(files.len());
+        for (target, did) in files {
+            if let (Some(id), Value::Int(target_id)) = (ids.get(did), self.words.id(target)) {
+                asked.insert((*id, target_id), (target.clone(), did.clone()));
+            }
+        }
+        let rows = asked
+            .keys()
+            .map(|(did, target)| vec![Value::Int(*did), Value::Int(*target)]);
+        for cells in store.lookup(&VERSIONS, rows.collect())? {
+            let mut r = Reader::new(cells);
+            let file = (r.int().unwrap_or(0), r.int().unwrap_or(0));
+            let version = r.micros().unwrap_or_default();
+            let event = r.blob().and_then(|bytes| EventId::from_bytes(&bytes));
+            if let (Some(file), Some(event)) = (asked.remove(&file), event) {
+                fold.versions.insert(file, (version, event));
+            }
+        }
+        fold.next_id = self.ids.peek("next_event");
+        for entry in entries {
+            fold.entry(entry);
+        }
+        self.ids.set("next_event", fold.next_id);
+        Ok(fold.finish())
+    }
+
+    /// Writes the plan; the number of rows woken.
+    fn carry_out(&mut self, plan: &Plan) -> Result<u64, LedgerError> {
+        let store = &mut *self.store;
+        let mut words: BTreeSet<&str> = BTreeSet::new();
+        let mut dids: HashSet<&Did> = HashSet::new();
+        for row in &plan.rows {
+            let name = row.did.as_ref().map(|did| &*did.name);
+            words.insert(&row.target);
+            words.insert(&row.place.stream);
+            words.extend(row.topic.as_deref());
+            words.extend(row.event_type.as_deref());
+            words.extend(row.rse.as_ref().map(|rse| rse.as_str()));
+            words.extend(row.kind.map(|kind| kind.as_str()));
+            words.extend(row.reason.as_deref());
+            words.extend(row.verified.as_deref());
+            words.extend(row.url.as_deref().and_then(|url| split(url, name).0));
+            words.extend(row.uri.as_deref().and_then(|uri| split(uri, name).0));
+            dids.extend(&row.did);
+        }
+        for ((target, did), file) in &plan.files {
+            words.insert(target);
+            words.extend(split(&file.uri, Some(&did.name)).0);
+            dids.insert(did);
+        }
+        words.extend(plan.wakes.keys().map(|(target, _)| &**target));
+        words.extend(plan.replaced.iter().filter_map(|r| r.held.reason.as_deref()));
+        for counted in &plan.counted {
+            words.insert(&counted.stream);
+            words.extend(counted.counts.keys().map(|reason| &**reason));
+        }
+        self.words.learn(store, &mut self.ids, words.into_iter())?;
+        let dids = learn_dids(store, &mut self.words, &mut self.ids, &dids)?;
+
+        let woken = self.wake(&plan.wakes)?;
+        let store = &mut *self.store;
+        let removed = plan.removed.iter().map(|id| vec![Value::Int(*id)]);
+        store.bulk(&REMOVE, removed.collect())?;
+        for (old, new) in &plan.moved {
+            store.execute(
+                "UPDATE attempts SET row_id = $1 WHERE row_id = $2",
+                &[Value::Int(*new), Value::Int(*old)],
+            )?;
+        }
+        let rows: Vec<Cells> = plan.rows.iter().map(|row| self.row_cells(row, &dids)).collect();
+        self.store.bulk(&ROWS, rows)?;
+        self.write_replaced(&plan.replaced)?;
+        self.write_files(&plan.files, &dids)?;
+        self.write_counts(&plan.counted)?;
+        Ok(woken)
+    }
+
+    fn wake(&mut self, wakes: &BTreeMap<(Arc<str>, String), Micros>) -> Result<u64, LedgerError> {
+        let mut at_of: HashMap<(i64, &str), Micros> = HashMap::new();
+        let mut keys: Vec<Cells> = Vec::new();
+        for ((target, key), at) in wakes {
+            if let Value::Int(target) = self.words.id(target) {
+                at_of.insert((target, key), *at);
+                keys.push(vec![Value::Int(target), key.as_str().into()]);
+            }
+        }
+        let mut rows: Vec<Cells> = Vec::new();
+        for cells in self.store.lookup(&WAITING_FOR, keys)? {
+            let mut r = Reader::new(cells);
+            let (id, target, key) = (r.int(), r.int().unwrap_or(0), r.text().unwrap_or_default());
+            let not_before = r.micros().unwrap_or_default();
+            if let (Some(id), Some(at)) = (id, at_of.get(&(target, key.as_str())))
+                && *at < not_before
+            {
+                rows.push(vec![Value::Int(at.0), Value::Int(id)]);
+            }
+        }
+        self.store.bulk(&WAKE, rows)
+    }
+
+    fn row_cells(&self, row: &Row, dids: &HashMap<Did, i64>) -> Cells {
+        let name = row.did.as_ref().map(|did| &*did.name);
+        let word = |text: Option<&str>| text.map_or(Value::Null, |text| self.words.id(text));
+        let (url_head, url_tail) = row.url.as_deref().map_or((None, None), |u| split(u, name));
+        let (uri_head, uri_tail) = row.uri.as_deref().map_or((None, None), |u| split(u, name));
+        let time = |at: Option<Micros>| Value::from(at.map(|at| at.0));
+        vec![
+            row.id.into(),
+            row.did.as_ref().and_then(|did| dids.get(did)).copied().into(),
+            time(row.created_at),
+            row.first_seen_at.0.into(),
+            row.updated_at.0.into(),
+            row.place.offset.into(),
+            row.place.line.into(),
+            time(row.not_before),
+            time(row.waiting_since),
+            time(row.appended_at),
+            self.words.id(&row.target),
+            self.words.id(&row.place.stream),
+            i64::from(row.place.partition).into(),
+            word(row.topic.as_deref()),
+            word(row.event_type.as_deref()),
+            word(row.rse.as_ref().map(|rse| rse.as_str())),
+            word(row.kind.map(|kind| kind.as_str())),
+            word(url_head),
+            word(uri_head),
+            word(row.reason.as_deref()),
+            word(row.verified.as_deref()),
+            i64::from(row.attempts.min(i32::MAX as u32)).into(),
+            row.generation.into(),
+            row.outcome.code().into(),
+            row.event.to_bytes()[..].into(),
+            url_tail.map(clip).as_deref().into(),
+            uri_tail.map(clip).as_deref().into(),
+            row.waits_for.as_deref().into(),
+            row.detail.as_deref().map(sentence).into(),
+            row.body.as_deref().into(),
+        ]
+    }
+
+    pub(super) fn write_replaced(&mut self, replaced: &[Replaced]) -> Result<(), LedgerError> {
+        let mut rows: Vec<Cells> = Vec::with_capacity(replaced.len());
+        for Replaced { row, held } in replaced {
+            let reason = held.reason.as_deref();
+            rows.push(vec![
+                self.ids.take("next_attempt").into(),
+                (*row).into(),
+                held.updated_at.0.into(),
+                held.generation.into(),
+                reason.map_or(Value::Null, |reason| self.words.id(reason)),
+                held.outcome.code().into(),
+                held.waits_for.as_deref().into(),
+                held.detail.as_deref().map(sentence).into(),
+            ]);
+        }
+        self.store.bulk(&REPLACED, rows).map(|_| ())
+    }
+
+    fn write_files(
+        &mut self,
+        files: &HashMap<(Arc<str>, Did), FileState>,
+        dids: &HashMap<Did, i64>,
+    ) -> Result<(), LedgerError> {
+        let mut rows: Vec<Cells> = Vec::with_capacity(files.len());
+        let mut members: Vec<Cells> = Vec::new();
+        let mut seen = HashSet::new();
+        for ((target, did), file) in files {
+            let did_id: Value = dids.get(did).copied().into();
+            let target = self.words.id(target);
+            let (head, tail) = split(&file.uri, Some(&did.name));
+            let uuids: Vec<u8> = file.uuids.iter().flat_map(|uuid| *uuid.as_bytes()).collect();
+            rows.push(vec![
+                did_id.clone(),
+                file.version.0.into(),
+                file.updated_at.0.into(),
+                target.clone(),
+                head.map_or(Value::Null, |head| self.words.id(head)),
+                file.state.code().into(),
+                file.event.to_bytes()[..].into(),
+                tail.map(clip).as_deref().into(),
+                Some(uuids.as_slice()).filter(|uuids| !uuids.is_empty()).into(),
+            ]);
+            // The first is found in `files` itself: only zips have more.
+            for uuid in file.uuids.iter().skip(1) {
+                let member = vec![uuid.as_bytes()[..8].into(), did_id.clone(), target.clone()];
+                if seen.insert(member.clone()) {
+                    members.push(member);
+                }
+            }
+        }
+        self.store.bulk(&FILES, rows)?;
+        self.store.bulk(&MEMBERS, members)?;
+        Ok(())
+    }
+
+    fn write_counts(&mut self, counted: &[Counted]) -> Result<(), LedgerError> {
+        if counted.is_empty() {
+            return Ok(());
+        }
+        let mut to = self.counted_to()?;
+        let mut sums: BTreeMap<(&Arc<str>, i32, &Arc<str>), u64> = BTreeMap::new();
+        let mut moved: BTreeSet<(&Arc<str>, i32)> = BTreeSet::new();
+        for batch in counted {
+            let partition = (batch.stream.clone(), batch.partition);
+            let known = to.entry(partition).or_default();
+            // Read before, and counted then.
+            if batch.counted_to <= *known {
+                continue;
+            }
+            *known = batch.counted_to;
+            moved.insert((&batch.stream, batch.partition));
+            for (reason, n) in &batch.counts {
+                *sums.entry((&batch.stream, batch.partition, reason)).or_default() += n;
+            }
+        }
+        let rows = sums.into_iter().map(|((stream, part, reason), n)| {
+            let (stream, reason) = (self.words.id(stream), self.words.id(reason));
+            vec![stream, i64::from(part).into(), reason, n.into()]
+        });
+        let rows = rows.collect();
+        let offsets = moved.into_iter().map(|(stream, part)| {
+            let offset = to.get(&(stream.clone(), part)).copied().unwrap_or(0);
+            vec![self.words.id(stream), i64::from(part).into(), offset.into()]
+        });
+        let offsets = offsets.collect();
+        self.store.bulk(&COUNTS, rows)?;
+        self.store.bulk(&COUNTED_TO, offsets)?;
+        Ok(())
+    }
+}
+
+/// One sentence of a bearable length.
+fn sentence(text: &str) -> Value {
+    let mut end = text.len().min(LONGEST_DETAIL);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    Value::text(&text[..end])
+}

@@ -20,6 +20,10 @@ pub struct Batching {
 
 impl Default for Batching {
     fn default() -> Self {
-        Self { max_datasets: 500, max_bytes: 16 << 20, max_wait_ms: 500 }
+        Self {
+            max_datasets: 500,
+            max_bytes: 16 << 20,
+            max_wait_ms: 500,
+        }
     }
 }

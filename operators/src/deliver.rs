@@ -22,6 +22,7 @@ use crossbeam_channel::TrySendError;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt::Debug,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use timely::{
@@ -73,31 +74,50 @@ where
     L: Ord + Clone + Debug + 'static,
 {
     let scope = requests.scope();
-    let Delivery { name, exchange, lane, bytes, batching, clock, on_lost } = delivery;
+    let Delivery {
+        name,
+        exchange,
+        lane,
+        bytes,
+        batching,
+        clock,
+        on_lost,
+    } = delivery;
     requests.unary_frontier::<CapacityContainerBuilder<Vec<A>>, _, _, _>(
         Exchange::new(move |request| exchange(request)),
         name,
         move |_capability, info| {
             let activator = scope.activator_for(info.address.clone());
-            for port in &ports {
-                port.wake_with(scope.worker().sync_activator_for(info.address.to_vec()));
-            }
+            let waker = Arc::new(scope.worker().sync_activator_for(info.address.to_vec()));
             let mut lanes: BTreeMap<Lane<L>, Buffer<Q>> = BTreeMap::new();
-            let mut flights: Vec<HashMap<u64, Capability<Epoch>>> = ports.iter().map(|_| HashMap::new()).collect();
+            let mut flights: Vec<HashMap<u64, Capability<Epoch>>> =
+                ports.iter().map(|_| HashMap::new()).collect();
             let mut lost = vec![false; ports.len()];
             let mut next = 0u64;
             move |(input, frontier), output| {
                 input.for_each_stamp(|capability, data| {
-                    let Some(capability) = capability.retain_least(0) else { return };
+                    let Some(capability) = capability.retain_least(0) else {
+                        return;
+                    };
                     for request in data.flat_map(|requests| requests.drain(..)) {
                         let weight = bytes(&request);
-                        lanes.entry(lane(&request)).or_default().push(&capability, request, weight, clock());
+                        lanes
+                            .entry(lane(&request))
+                            .or_default()
+                            .push(&capability, request, weight, clock());
                     }
                 });
                 for (port, flight) in ports.iter().zip(&mut flights) {
+                    // Every worker has all ports, and each is used by one: an answer that another
+                    // worker waits for must not be taken here.
+                    if flight.is_empty() {
+                        continue;
+                    }
                     for answer in port.answered() {
                         if let Some(capability) = flight.remove(&answer.id) {
-                            output.session(&capability).give_iterator(answer.answers.into_iter());
+                            output
+                                .session(&capability)
+                                .give_iterator(answer.answers.into_iter());
                         }
                     }
                 }
@@ -105,10 +125,15 @@ where
                 let now = clock();
                 let mut wait: Option<Duration> = None;
                 // Oldest first, so that no group of a busy port waits for ever behind another.
-                let mut order: Vec<_> = lanes.iter().map(|(lane, buffer)| (buffer.since(), lane.clone())).collect();
+                let mut order: Vec<_> = lanes
+                    .iter()
+                    .map(|(lane, buffer)| (buffer.since(), lane.clone()))
+                    .collect();
                 order.sort();
                 for (_, lane) in order {
-                    let Some(buffer) = lanes.get_mut(&lane) else { continue };
+                    let Some(buffer) = lanes.get_mut(&lane) else {
+                        continue;
+                    };
                     let port = &ports[lane.port];
                     while !buffer.is_empty() && !lost[lane.port] {
                         let full = buffer.is_full(&batching);
@@ -123,6 +148,7 @@ where
                             break;
                         }
                         let (requests, capability) = buffer.cut(&batching);
+                        port.wake_with(&waker);
                         match port.try_send(Batch { id: next, requests }) {
                             Ok(()) => {
                                 flights[lane.port].extend(capability.map(|capability| (next, capability)));
@@ -131,7 +157,8 @@ where
                             // Only this operator sends, and it has just seen room: so the thread has gone.
                             Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
                                 lost[lane.port] = true;
-                                flights[lane.port].extend(capability.map(|capability| (batch.id, capability)));
+                                flights[lane.port]
+                                    .extend(capability.map(|capability| (batch.id, capability)));
                                 on_lost(lane.port);
                             }
                         }
@@ -158,14 +185,21 @@ struct Buffer<Q> {
 
 impl<Q> Default for Buffer<Q> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, epochs: BTreeMap::new() }
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            epochs: BTreeMap::new(),
+        }
     }
 }
 
 impl<Q> Buffer<Q> {
     fn push(&mut self, capability: &Capability<Epoch>, request: Q, bytes: usize, now: Instant) {
         let epoch = *capability.time();
-        self.epochs.entry(epoch).or_insert_with(|| (capability.clone(), 0)).1 += 1;
+        self.epochs
+            .entry(epoch)
+            .or_insert_with(|| (capability.clone(), 0))
+            .1 += 1;
         self.bytes += bytes;
         self.waiting.push_back((request, epoch, bytes, now));
     }
@@ -184,7 +218,9 @@ impl<Q> Buffer<Q> {
 
     /// How long until the oldest has waited enough.
     fn time_left(&self, now: Instant, batching: &Batching) -> Duration {
-        let due = self.since().map(|since| since + Duration::from_millis(batching.max_wait_ms));
+        let due = self
+            .since()
+            .map(|since| since + Duration::from_millis(batching.max_wait_ms));
         due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
     }
 
@@ -194,10 +230,14 @@ impl<Q> Buffer<Q> {
         let mut size = 0;
         let mut least: Option<Capability<Epoch>> = None;
         while let Some((_, _, bytes, _)) = self.waiting.front() {
-            if !batch.is_empty() && (batch.len() >= batching.max_datasets || size + bytes > batching.max_bytes) {
+            if !batch.is_empty()
+                && (batch.len() >= batching.max_datasets || size + bytes > batching.max_bytes)
+            {
                 break;
             }
-            let Some((request, epoch, bytes, _)) = self.waiting.pop_front() else { break };
+            let Some((request, epoch, bytes, _)) = self.waiting.pop_front() else {
+                break;
+            };
             size += bytes;
             self.bytes -= bytes;
             batch.push(request);

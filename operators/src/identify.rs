@@ -28,21 +28,25 @@ pub fn identify<'s>(
     remember_seconds: i64,
     on_repeat: impl Fn(&Arrival) + 'static,
 ) -> Stream<'s, Epoch, Vec<Arrival>> {
-    arrivals.unary(Exchange::new(|a: &Arrival| a.event.0 as u64), "identify", move |_, _| {
-        let mut seen = Recent::new(remember_seconds);
-        move |input, output| {
-            input.for_each_stamp(|capability, data| {
-                let mut session = output.session(&capability);
-                for arrival in data.flat_map(|arrivals| arrivals.drain(..)) {
-                    if arrival.again.is_some() || seen.is_new(arrival.event, arrival.read_at) {
-                        session.give(arrival);
-                    } else {
-                        on_repeat(&arrival);
+    arrivals.unary(
+        Exchange::new(|a: &Arrival| a.event.0 as u64),
+        "identify",
+        move |_, _| {
+            let mut seen = Recent::new(remember_seconds);
+            move |input, output| {
+                input.for_each_stamp(|capability, data| {
+                    let mut session = output.session(&capability);
+                    for arrival in data.flat_map(|arrivals| arrivals.drain(..)) {
+                        if arrival.again.is_some() || seen.is_new(arrival.event, arrival.read_at) {
+                            session.give(arrival);
+                        } else {
+                            on_repeat(&arrival);
+                        }
                     }
-                }
-            });
-        }
-    })
+                });
+            }
+        },
+    )
 }
 
 /// The identities of the last while: two sets, of which the older is dropped as a whole, so that
@@ -83,7 +87,10 @@ mod tests {
         let at = |seconds: i64| Micros(1_700_000_000_000_000).plus_seconds(seconds);
         assert!(seen.is_new(EventId(1), at(0)));
         assert!(!seen.is_new(EventId(1), at(9)));
-        assert!(!seen.is_new(EventId(1), at(15)), "moved to the older set, still known");
+        assert!(
+            !seen.is_new(EventId(1), at(15)),
+            "moved to the older set, still known"
+        );
         assert!(seen.is_new(EventId(2), at(15)));
         assert!(seen.is_new(EventId(1), at(40)), "forgotten");
     }

@@ -2,13 +2,17 @@
 
 pub mod arrival;
 pub mod batching;
+pub mod classify;
+pub mod decode;
 pub mod deliver;
 pub mod identify;
 pub mod mapping;
 pub mod port;
+pub mod route;
 
 pub use arrival::{Again, Arrival, Incoming};
 pub use batching::Batching;
+pub use classify::{Classified, Nobodys, classify};
 
 /// The time of the dataflow: a number that worker 0 announces every few milliseconds.
 pub type Epoch = u64;

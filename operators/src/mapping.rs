@@ -203,17 +203,19 @@ impl Route {
             return Err(bad("is a prefix itself, not a file below it"));
         }
         match to {
-            To::Uri(uri) => return Ok(format!("{uri}{}", location::encoded(rest))),
+            To::Uri(uri) => Ok(format!("{uri}{}", location::encoded(rest))),
             // In a path too, the Butler takes what follows `#` for a fragment, and `$HOME` for the variable.
             _ if rest.iter().any(|segment| segment.contains(['#', '?', '$'])) => {
-                return Err(bad("has a `#`, `?` or `$` in a name, which a path cannot have"));
+                Err(bad("has a `#`, `?` or `$` in a name, which a path cannot have"))
             }
             To::Folder(folder) => Ok(format!("{folder}{}", rest.join("/"))),
             To::Nothing => {
                 let absolute = from.segments.is_empty() && location.slashes > from.slashes.max(1);
                 // `~root/x` is another folder and `file:/x` another root once the Butler reads them.
                 if !absolute && rest[0].starts_with('~') | rest[0].contains(':') {
-                    return Err(bad("has a `~` or `:` in what would be the first folder below a root"));
+                    return Err(bad(
+                        "has a `~` or `:` in what would be the first folder below a root",
+                    ));
                 }
                 Ok(format!("{}{}", if absolute { "/" } else { "" }, rest.join("/")))
             }

@@ -30,9 +30,9 @@ pub struct Answer<A> {
     pub answers: Vec<A>,
 }
 
-type Waker = Arc<Mutex<Option<SyncActivator>>>;
+type Waker = Arc<Mutex<Option<Arc<SyncActivator>>>>;
 
-/// The operator's end.
+/// The operator's end. Clones are the same wire: at any time only one worker may use it.
 #[derive(Debug, Clone)]
 pub struct Port<Q, A> {
     batches: Sender<Batch<Q>>,
@@ -55,14 +55,22 @@ pub fn port<Q, A>(depth: usize) -> (Port<Q, A>, Served<Q, A>) {
     let (answer_in, answers) = crossbeam_channel::unbounded();
     let waker = Waker::default();
     (
-        Port { batches: batch_in, answers, waker: Arc::clone(&waker) },
-        Served { batches, answers: answer_in, waker },
+        Port {
+            batches: batch_in,
+            answers,
+            waker: Arc::clone(&waker),
+        },
+        Served {
+            batches,
+            answers: answer_in,
+            waker,
+        },
     )
 }
 
 impl<Q, A> Port<Q, A> {
-    pub(crate) fn wake_with(&self, activator: SyncActivator) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(activator);
+    pub(crate) fn wake_with(&self, activator: &Arc<SyncActivator>) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(activator));
     }
 
     pub(crate) fn has_room(&self) -> bool {

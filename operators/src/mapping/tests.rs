@@ -180,8 +180,18 @@ fn without_a_replacement_what_follows_the_prefix_is_left() {
         "/rucio/raw/a"
     );
     assert_eq!(host.rewrite("root://h:1094/rucio/raw/a").unwrap(), "rucio/raw/a");
-    for url in ["root://h:1094//rucio/~root/a", "root://h:1094//rucio/file:/etc/passwd"] {
-        assert!(below_root.rewrite(url).unwrap_err().to_string().contains("first folder"), "{url}");
+    for url in [
+        "root://h:1094//rucio/~root/a",
+        "root://h:1094//rucio/file:/etc/passwd",
+    ] {
+        assert!(
+            below_root
+                .rewrite(url)
+                .unwrap_err()
+                .to_string()
+                .contains("first folder"),
+            "{url}"
+        );
     }
 }
 

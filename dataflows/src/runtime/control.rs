@@ -1,0 +1,92 @@
+//! Control: what the workers of a process, and the threads beside them, tell each other.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Shared by all workers of a process.
+#[derive(Debug)]
+pub struct Control {
+    started: Instant,
+    stopping: AtomicBool,
+    finished: AtomicBool,
+    fatal: Mutex<Option<String>>,
+    /// For each worker: nothing is on its way, and its source has finished or been stopped.
+    drained: Vec<AtomicBool>,
+    /// Milliseconds after `started` at which each worker last stepped.
+    beats: Vec<AtomicU64>,
+}
+
+impl Control {
+    /// For `workers` workers.
+    pub fn new(workers: usize) -> Self {
+        Self {
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            fatal: Mutex::new(None),
+            drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Asks every reader to read no more; what was read is finished first.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// True once [`Control::stop`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Records why this process cannot go on; the first reason stays. Every worker leaves.
+    pub fn fail(&self, reason: impl Into<String>) {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason.into());
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// Why this process cannot go on.
+    pub fn failure(&self) -> Option<String> {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that the work is done: the clock stops and every worker leaves.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// True once the workers should leave.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// Records whether worker `index` has nothing on its way and nothing to read.
+    pub fn set_drained(&self, index: usize, drained: bool) {
+        if let Some(flag) = self.drained.get(index) {
+            flag.store(drained, Ordering::Release);
+        }
+    }
+
+    /// True when no worker has anything on its way or to read.
+    pub fn all_drained(&self) -> bool {
+        self.drained.iter().all(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// Records that worker `index` has stepped.
+    pub fn beat(&self, index: usize) {
+        if let Some(beat) = self.beats.get(index) {
+            beat.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago the worker that has been silent longest last stepped.
+    pub fn silence(&self) -> Duration {
+        let oldest = self.beats.iter().map(|beat| beat.load(Ordering::Relaxed)).min().unwrap_or(0);
+        self.started.elapsed().saturating_sub(Duration::from_millis(oldest))
+    }
+}

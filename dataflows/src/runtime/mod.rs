@@ -1,0 +1,10 @@
+//! What every dataflow runs on: the clock, the reader, and the word that a process must stop.
+
+pub mod bindings;
+pub mod clock;
+pub mod control;
+pub mod read;
+
+pub use bindings::Bindings;
+pub use clock::clock;
+pub use control::Control;

@@ -44,16 +44,19 @@ pub struct Lane<L> {
     pub group: L,
 }
 
+/// A question about one request.
+pub type Ask<Q, A> = Box<dyn Fn(&Q) -> A>;
+
 /// What [`deliver`] asks its caller: pure functions of one request, and the time.
 pub struct Delivery<Q, L> {
     /// The operator's name in the graph.
     pub name: &'static str,
     /// Requests with equal values meet on one worker.
-    pub exchange: Box<dyn Fn(&Q) -> u64>,
+    pub exchange: Ask<Q, u64>,
     /// The lane of a request.
-    pub lane: Box<dyn Fn(&Q) -> Lane<L>>,
+    pub lane: Ask<Q, Lane<L>>,
     /// Its size in bytes.
-    pub bytes: Box<dyn Fn(&Q) -> usize>,
+    pub bytes: Ask<Q, usize>,
     /// When a batch is cut.
     pub batching: Batching,
     /// The time now.

@@ -75,7 +75,7 @@ fn the_frontier_passes_an_epoch_only_when_all_of_it_is_answered() {
             deliver(scope.input_from(&mut input), ports, delivery(batching)).probe_with(&probe);
         });
         let mut sent: BTreeMap<Epoch, Vec<Request>> = BTreeMap::new();
-        let mut check = |sent: &mut BTreeMap<Epoch, Vec<Request>>| {
+        let check = |sent: &mut BTreeMap<Epoch, Vec<Request>>| {
             let done = answered_by_then.lock().unwrap();
             while let Some(entry) = sent.first_entry() {
                 if probe.less_equal(entry.key()) {

@@ -76,7 +76,7 @@ def config_options(sub):
     add("--python", default=sys.executable, help="interpreter of the Butler workers")
     add("--kafka", metavar="BROKERS", help="read from Kafka instead of events/")
     add("--group-id", default="dbb-demo")
-    add("--ledger", default="sqlite:ledger.sqlite")
+    add("--ledger", metavar="URL", help="DIR/ledger.sqlite if not given")
     add("--config", default="dbb.yaml", help="name of the file")
     add("--max-datasets", type=int, default=500)
     add("--max-wait-ms", type=int, default=200)

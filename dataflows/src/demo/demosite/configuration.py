@@ -10,9 +10,9 @@ import sys
 from .world import prefix
 
 
-def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledger.sqlite", path="dbb.yaml",
+def write(world, *, python, kafka=None, group_id="dbb-demo", ledger=None, path="dbb.yaml",
           max_datasets=500, max_wait_ms=200, http=None):
-    """Writes the configuration; gives its path. Relative paths in it start at its own folder."""
+    """Writes the configuration; gives its path."""
     rses = {}
     for rse in world.rses:
         to = os.path.join(world.root, "rse", rse) + "/"
@@ -20,10 +20,10 @@ def write(world, *, python, kafka=None, group_id="dbb-demo", ledger="sqlite:ledg
     if kafka:
         source = {"kafka": {"brokers": kafka.split(","), "group_id": group_id, "topics": [f"/{world.site}_.*/"]}}
     else:
-        source = {"log": {"paths": ["events/"]}}
+        source = {"log": {"paths": [os.path.join(world.root, "events")]}}
     sections = {
         "source": source,
-        "ledger": {"url": ledger},
+        "ledger": {"url": ledger or f"sqlite:{world.root}/ledger.sqlite"},
         "rses": rses,
         "routes": [{"rse": rse, "scope": scope, "repositories": repositories}
                    for rse, scope, repositories in world.routes()],

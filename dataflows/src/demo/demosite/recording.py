@@ -9,6 +9,7 @@ import collections
 import heapq
 import json
 import os
+import zlib
 
 from . import faults
 from .hermes import line as record_line
@@ -106,7 +107,7 @@ class Books:
                  "uuids": [dataset["uuid"] for dataset in event.datasets],
                  "fault": event.fault, "waits": event.waits}
         if event.raw is not None:
-            entry.update(request_id=None, did=None, rse=None, kind=None)
+            entry.update(request_id=None, did=None, rse=None, kind=None, raw_adler32=zlib.adler32(event.raw))
         self.outcomes[event.outcomes[0]] += len(event.targets)
         if not self.brief or event.fault or event.waits or not event.datasets:
             self.events.append(entry)

@@ -169,3 +169,9 @@ for line in sys.stdin:
         answer = {"error": f"{type(error).__name__}: {error}\n{traceback.format_exc()}"}
     out.write(json.dumps(answer) + "\n")
     out.flush()
+
+# The end of the input is the end of the tests, however they ended.
+if len(sys.argv) > 1:
+    import shutil
+
+    shutil.rmtree(sys.argv[1], ignore_errors=True)

@@ -78,6 +78,8 @@ def _answer(repository, request: dict) -> dict:
             case "check":
                 return repository.check()
             case "ping":
+                # Only an answer of the database counts.
+                repository.butler.registry.refresh()
                 return {}
             case other:
                 return {"fatal": {"class": "protocol", "detail": f"there is no operation `{other}`"}}

@@ -1,0 +1,170 @@
+//! Workers that die, hang, or speak nonsense.
+
+use crate::harness::*;
+use anyhow::{Context, Result, ensure};
+use dbb_events::{Outcome, Reason};
+use dbb_sinks::{
+    Sink,
+    butler::{ButlerSettings, ButlerSink, NoHistory},
+};
+use dbb_test_services::python;
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+fn signal(process: u32, name: &str) -> Result<()> {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), process.to_string()])
+        .status()?;
+    ensure!(status.success(), "could not send {name} to {process}");
+    Ok(())
+}
+
+/// A sink whose worker runs `code` before its own script.
+fn spoilt(site: &Site, code: &str) -> Result<ButlerSettings> {
+    let path = site.folder.join(format!("spoilt-{}.py", next()));
+    fs::write(
+        &path,
+        format!(
+            "{code}\nimport runpy, sys\nsys.path.insert(0, __import__('os').path.dirname(sys.argv[1]))\nrunpy.run_path(sys.argv[1], run_name='__main__')\n"
+        ),
+    )?;
+    let mut settings = settings(&site.root)?;
+    settings.worker.command.push(path.display().to_string());
+    Ok(settings)
+}
+
+on_both! {
+    fn a_worker_killed_in_mid_batch_loses_nothing(site) {
+        for delay_ms in [0, 30, 80, 150, 250] {
+            let datasets = site.products(&new_run("killed"), 200)?;
+            site.sink.warm()?;
+            let before = site.stats();
+            let worker = before.worker_id.context("no worker")?;
+            let killer = thread::spawn(move || {
+                thread::sleep(Duration::from_millis(delay_ms));
+                signal(worker, "KILL")
+            });
+            let settled = site.deliver(requests(&datasets));
+            killer.join().map_err(|_| anyhow::anyhow!("the killer panicked"))??;
+            for answer in &settled {
+                ensure!(matches!(answer.outcome, Outcome::Ingested | Outcome::AlreadyThere), "{answer:?}");
+            }
+            site.assert_registered(&datasets)?;
+        }
+        ensure!(site.stats().worker_failures >= 1);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hung_worker_is_killed_and_its_batch_sent_again() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let mut settings = settings(&site.root)?;
+    settings.worker.request_timeout_s = 3;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    sink.warm()?;
+    let first = sink.stats().snapshot().worker_id.context("no worker")?;
+    signal(first, "STOP")?;
+    let datasets = site.products(&new_run("hung"), 20)?;
+    let settled = sink.deliver(requests(&datasets));
+    ensure!(words(&settled) == ["ingested"; 20]);
+    let stats = sink.stats().snapshot();
+    ensure!(stats.worker_id != Some(first) && stats.worker_failures == 1 && stats.worker_starts == 2);
+    ensure!(!fs::exists(format!("/proc/{first}"))?);
+    site.assert_registered(&datasets)
+}
+
+#[test]
+fn a_file_that_takes_the_worker_down_is_singled_out_and_refused() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let datasets = site.products(&new_run("poison"), 30)?;
+    let poison = datasets[21].uuid;
+    let settings = spoilt(
+        site,
+        &format!(
+            "import os\nfrom lsst.daf.butler import DatasetRef\nplain = DatasetRef.from_json\n\
+             def from_json(text, **more):\n    if '{poison}' in text: os._exit(3)\n    return plain(text, **more)\n\
+             DatasetRef.from_json = from_json"
+        ),
+    )?;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let batch = requests(&datasets);
+    let settled = in_order(&batch, sink.deliver(batch.clone()));
+    let (reason, detail) = refusal(&settled[21])?;
+    ensure!(
+        reason == Reason::Butler && detail.contains(&datasets[21].uri),
+        "{detail}"
+    );
+    ensure!(words(&settled).iter().filter(|word| **word == "ingested").count() == 29);
+    site.assert_absent(&datasets[21..22])
+}
+
+#[test]
+fn a_worker_that_always_dies_does_not_loop() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let settings = spoilt(
+        site,
+        "import os\nfrom lsst.daf.butler import Butler\nButler.get_many_datasets = lambda *a: os._exit(3)\n\
+         from lsst.daf.butler.direct_butler import DirectButler\nDirectButler.get_many_datasets = lambda *a: os._exit(3)",
+    )?;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let settled = sink.deliver(requests(&site.products(&new_run("always"), 8)?));
+    ensure!(settled.iter().all(|answer| matches!(
+        answer.outcome,
+        Outcome::Waiting { counts: true, .. } | Outcome::Refused(_)
+    )));
+    ensure!(sink.stats().snapshot().worker_failures <= 12);
+    Ok(())
+}
+
+#[test]
+fn what_speaks_another_language_is_not_a_worker() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let batch = requests(&site.products(&new_run("nonsense"), 2)?);
+    let commands: [&[&str]; 4] = [
+        &["sh", "-c", "echo nonsense; cat > /dev/null"],
+        &["sh", "-c", "echo '{\"proto\": 99}'; cat > /dev/null"],
+        &["sh", "-c", "echo 'no such stack' >&2; exit 3"],
+        &["/nowhere/python"],
+    ];
+    for (command, expected) in
+        commands
+            .iter()
+            .zip(["cannot be read", "version 99", "no such stack", "/nowhere/python"])
+    {
+        let mut settings = settings(&site.root)?;
+        settings.worker.command = command.iter().map(|part| (*part).into()).collect();
+        let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+        ensure!(words(&sink.deliver(batch.clone())) == ["waiting", "waiting"]);
+        let trouble = sink.stats().snapshot().trouble;
+        ensure!(trouble.contains(expected), "{trouble}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_site_can_source_its_stack_first_and_pass_its_environment() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let mut settings = settings(&site.root)?;
+    let script = format!("test \"$STACK\" = here && exec {} \"$0\"", python()?.display());
+    settings.worker.command = vec!["sh".into(), "-c".into(), script];
+    settings.worker.environment.insert("STACK".into(), "here".into());
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let settled = sink.deliver(requests(&site.products(&new_run("stack"), 2)?));
+    ensure!(words(&settled) == ["ingested", "ingested"]);
+    let worker = sink.stats().snapshot().worker_id.context("no worker")?;
+    drop(sink);
+    let start = Instant::now();
+    while fs::exists(format!("/proc/{worker}"))? && start.elapsed() < Duration::from_secs(20) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    ensure!(
+        !fs::exists(format!("/proc/{worker}"))?,
+        "the worker outlives its sink"
+    );
+    Ok(())
+}

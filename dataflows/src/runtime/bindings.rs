@@ -2,7 +2,10 @@
 
 use dbb_operators::Epoch;
 use dbb_sources::{Offsets, Partition};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// What one reader has emitted and not yet been told to forget.
 ///
@@ -10,23 +13,37 @@ use std::collections::BTreeMap;
 /// of its events is on its way.
 #[derive(Debug, Default)]
 pub struct Bindings {
-    epochs: BTreeMap<Epoch, (Offsets, usize)>,
+    epochs: BTreeMap<Epoch, Open>,
     in_flight: usize,
+}
+
+/// An epoch that is open.
+#[derive(Debug)]
+struct Open {
+    since: Instant,
+    offsets: Offsets,
+    records: usize,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self { since: Instant::now(), offsets: Offsets::new(), records: 0 }
+    }
 }
 
 impl Bindings {
     /// Records that the record at `offset` of `partition` was emitted at `epoch`.
     pub fn bind(&mut self, epoch: Epoch, partition: Partition, offset: u64) {
-        let (offsets, records) = self.epochs.entry(epoch).or_default();
-        let next = offsets.entry(partition).or_default();
+        let open = self.epochs.entry(epoch).or_default();
+        let next = open.offsets.entry(partition).or_default();
         *next = (*next).max(offset + 1);
-        *records += 1;
+        open.records += 1;
         self.in_flight += 1;
     }
 
     /// Records that a record that no source need be told about was emitted at `epoch`.
     pub fn bind_one(&mut self, epoch: Epoch) {
-        self.epochs.entry(epoch).or_default().1 += 1;
+        self.epochs.entry(epoch).or_default().records += 1;
         self.in_flight += 1;
     }
 
@@ -35,9 +52,9 @@ impl Bindings {
         self.in_flight
     }
 
-    /// The oldest open epoch.
-    pub fn oldest(&self) -> Option<Epoch> {
-        self.epochs.first_key_value().map(|(epoch, _)| *epoch)
+    /// How long the oldest epoch has been open; zero if there is none.
+    pub fn oldest_age(&self) -> Duration {
+        self.epochs.first_key_value().map_or(Duration::ZERO, |(_, open)| open.since.elapsed())
     }
 
     /// Closes every epoch below `frontier` (all of them if there is none) and gives the offsets that
@@ -48,7 +65,7 @@ impl Bindings {
             if frontier.is_some_and(|frontier| *entry.key() >= frontier) {
                 break;
             }
-            let (offsets, records) = entry.remove();
+            let Open { offsets, records, .. } = entry.remove();
             self.in_flight -= records;
             // Epochs close in order and offsets rise with them, so the later one is the larger.
             closed.extend(offsets);

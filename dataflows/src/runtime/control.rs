@@ -17,6 +17,8 @@ pub struct Control {
     fatal: Mutex<Option<String>>,
     /// For each worker: nothing is on its way, and its source has finished or been stopped.
     drained: Vec<AtomicBool>,
+    /// For each worker: events on their way, and the age of the oldest open epoch in milliseconds.
+    in_flight: Vec<(AtomicU64, AtomicU64)>,
     /// Milliseconds after `started` at which each worker last stepped.
     beats: Vec<AtomicU64>,
 }
@@ -30,6 +32,7 @@ impl Control {
             finished: AtomicBool::new(false),
             fatal: Mutex::new(None),
             drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            in_flight: (0..workers).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -75,6 +78,21 @@ impl Control {
     /// True when no worker has anything on its way or to read.
     pub fn all_drained(&self) -> bool {
         self.drained.iter().all(|flag| flag.load(Ordering::Acquire))
+    }
+
+    /// Records what worker `index` has on its way.
+    pub fn set_in_flight(&self, index: usize, events: usize, oldest: Duration) {
+        if let Some((count, age_ms)) = self.in_flight.get(index) {
+            count.store(events as u64, Ordering::Relaxed);
+            age_ms.store(oldest.as_millis() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Events on their way over all workers, and the age of the oldest open epoch.
+    pub fn in_flight(&self) -> (usize, Duration) {
+        let events: u64 = self.in_flight.iter().map(|(count, _)| count.load(Ordering::Relaxed)).sum();
+        let oldest = self.in_flight.iter().map(|(_, age)| age.load(Ordering::Relaxed)).max().unwrap_or(0);
+        (events as usize, Duration::from_millis(oldest))
     }
 
     /// Records that worker `index` has stepped.

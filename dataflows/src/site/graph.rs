@@ -1,0 +1,130 @@
+//! The graph of the site dataflow, as one worker builds it.
+
+use super::work::{Shared, TICK, now};
+use crate::runtime::{
+    Bindings, clock,
+    read::{Reading, read, read_due},
+};
+use dbb_events::{Entry, Request, Settled};
+use dbb_operators::{
+    Batching, Classified, Epoch,
+    decode::decode,
+    deliver::{Delivery, Lane, deliver},
+    identify::identify,
+    route::route,
+};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Instant};
+use timely::{
+    dataflow::{
+        ProbeHandle, Stream,
+        operators::{Concatenate, Inspect, Probe, vec::Map},
+    },
+    worker::Worker,
+};
+
+/// Entries in one transaction of the ledger, and how long the first may wait for more.
+const LEDGER: Batching = Batching { max_datasets: 5000, max_bytes: 64 << 20, max_wait_ms: 2 };
+
+/// Builds it; `probe` follows the ledger.
+pub(super) fn build(
+    worker: &mut Worker,
+    shared: &Arc<Shared>,
+    reading: &Rc<RefCell<Reading>>,
+    due: &Rc<RefCell<Bindings>>,
+    probe: &ProbeHandle<Epoch>,
+) {
+    let index = worker.index();
+    let control = &shared.control;
+    worker.dataflow_named("site", |scope| {
+        let ticks = clock(scope, TICK, Arc::clone(control));
+        let records = read(
+            ticks.clone(),
+            Rc::clone(reading),
+            shared.max_in_flight,
+            Arc::clone(control),
+            now,
+        );
+        // The ledger is one for the process, so one worker reads what is due.
+        let receiver = (index == 0).then(|| shared.due.clone());
+        let again = read_due(ticks, receiver, Rc::clone(due), shared.max_in_flight, Arc::clone(control), now);
+
+        let seen = Arc::clone(shared);
+        let (arrivals, letters) =
+            decode(scope.concatenate([records, again]), shared.counted_to.clone(), move |incoming, classified| {
+                seen.tally.record(incoming, classified);
+                seen.metrics.received(&incoming.received.place.stream, 1);
+                match classified {
+                    Classified::Nobodys(reason) => seen.metrics.not_for_us(&reason.as_str().into(), 1),
+                    Classified::DeadLetter(letter) => seen.metrics.dead_letter(letter),
+                    Classified::Arrival(_) => {}
+                }
+            });
+        let repeats = Arc::clone(shared);
+        let arrivals = identify(arrivals, shared.remember_seconds, move |_| {
+            repeats.tally.repeat();
+            repeats.metrics.repeats(1);
+        });
+        let routed = Arc::clone(shared);
+        let (requests, unroutable) = route(arrivals, Arc::clone(&shared.mapping), move |letter| {
+            routed.tally.dead_letter();
+            routed.metrics.dead_letter(letter);
+        });
+        let settled = butler(requests, shared);
+        let answered = Arc::clone(shared);
+        let outcomes = settled
+            .inspect(move |settled: &Settled| {
+                answered.tally.settled(settled);
+                answered.metrics.settled(settled);
+            })
+            .map(|settled| Entry::Settled(Box::new(settled)));
+        ledger(scope.concatenate([letters, unroutable, outcomes]), shared).probe_with(probe);
+    });
+}
+
+fn butler<'s>(
+    requests: Stream<'s, Epoch, Vec<Request>>,
+    shared: &Arc<Shared>,
+) -> Stream<'s, Epoch, Vec<Settled>> {
+    let ports: HashMap<Arc<str>, usize> =
+        shared.targets.iter().enumerate().map(|(at, target)| (Arc::clone(target), at)).collect();
+    let port_of = move |request: &Request| ports.get(&request.target).copied().unwrap_or_default();
+    let port_of_exchanged = port_of.clone();
+    let (control, targets) = (Arc::clone(&shared.control), shared.targets.clone());
+    deliver(
+        requests,
+        shared.butlers.clone(),
+        Delivery {
+            name: "butler",
+            // All of one repository meet on one worker: so the story of a file stays in order.
+            exchange: Box::new(move |request| port_of_exchanged(request) as u64),
+            lane: Box::new(move |request| Lane { port: port_of(request), group: Arc::clone(&request.rse.0) }),
+            bytes: Box::new(|request: &Request| request.body.len()),
+            batching: shared.batching,
+            clock: Box::new(Instant::now),
+            on_lost: Box::new(move |port| {
+                control.fail(format!("the thread of repository `{}` has gone", targets[port]));
+            }),
+        },
+    )
+}
+
+fn ledger<'s>(entries: Stream<'s, Epoch, Vec<Entry>>, shared: &Arc<Shared>) -> Stream<'s, Epoch, Vec<()>> {
+    let control = Arc::clone(&shared.control);
+    deliver(
+        entries,
+        vec![shared.ledger.clone()],
+        Delivery {
+            name: "ledger",
+            exchange: Box::new(|_| 0),
+            lane: Box::new(|_| Lane { port: 0, group: () }),
+            bytes: Box::new(|entry: &Entry| match entry {
+                Entry::Settled(settled) => settled.request.body.len(),
+                Entry::DeadLetter(letter) => letter.body.len(),
+                Entry::Counted(_) => 0,
+            }),
+            batching: LEDGER,
+            clock: Box::new(Instant::now),
+            on_lost: Box::new(move |_| control.fail("the thread of the ledger has gone")),
+        },
+    )
+}

@@ -1,0 +1,144 @@
+//! The `site` dataflow: events in, files registered in Butler repositories, an outcome for each event.
+//!
+//! ```text
+//!   clock --> read, read_due --> decode --> identify --> route --> butler --> ledger --> acks
+//!                                  \----------------------\----> dead letters -/
+//! ```
+//!
+//! One thread for each timely worker, one for each repository, one for the ledger, one for HTTP.
+//!
+//! Frontier: once the ledger's output has passed epoch `e`, every event read in `e` and before has a
+//! durable outcome, and its offsets are committed.
+
+mod graph;
+mod history;
+mod mapping;
+mod offsets;
+mod open;
+mod report;
+mod threads;
+mod watch;
+mod work;
+
+pub use mapping::mapping;
+pub use report::{RunReport, SiteError};
+
+use crate::{config::Config, runtime::Control};
+use anyhow::Context;
+use dbb_serving::{Health, Metrics};
+use dbb_sinks::ledger::{Ledger, Who};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+use work::Shared;
+
+/// A worker that has not stepped for this long is stuck: `/livez` says so.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How the dataflow is run, beyond what the configuration says.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Ends when everything that was there has an outcome, instead of waiting for more.
+    pub run_once: bool,
+    /// Shows a progress bar on standard error; for a terminal.
+    pub progress: bool,
+    /// SIGTERM and SIGINT drain and end the run.
+    pub signals: bool,
+}
+
+/// Runs the dataflow until it is told to stop or, with `run_once`, has nothing left to do.
+///
+/// # Errors
+///
+/// What keeps it from starting: [`dbb_sources::SourceError`], [`dbb_sinks::ledger::LedgerError`], a bad
+/// mapping; or [`SiteError`], what ended it before its time.
+pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
+    let started = Instant::now();
+    let mapping = Arc::new(mapping(config)?);
+    let mut ledger = Ledger::open(&config.ledger)?;
+    for warning in config.ledger.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let counted_to = ledger.counted_to()?;
+    let before = report::Before::read(&mut ledger)?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let health = Arc::new(Health::new(STUCK));
+    let _server = match &config.http.listen {
+        Some(listen) => Some(dbb_serving::serve(listen, metrics.clone(), Arc::clone(&health))?),
+        None => None,
+    };
+    let generation = ledger.begin_generation(&who())?;
+    tracing::info!(generation = generation.0, ledger = config.ledger.shown_url(), "holding the ledger");
+    let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
+    let (sources, lag) = open::open(config, options.run_once, offsets)?;
+
+    let control = Arc::new(Control::new(config.workers));
+    let (ledger_thread, ledger_port, due) =
+        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
+    let repositories = threads::repositories(config)?;
+    let shared = Arc::new(Shared {
+        sources: Mutex::new(sources.into_iter().map(Some).collect()),
+        targets: repositories.iter().map(|repository| Arc::clone(&repository.name)).collect(),
+        butlers: repositories.iter().map(|repository| repository.port.clone()).collect(),
+        ledger: ledger_port,
+        due: due.receiver.clone(),
+        mapping,
+        counted_to: counted_to.into_iter().collect(),
+        batching: config.batching,
+        remember_seconds: i64::try_from(config.identify.remember_seconds).unwrap_or(i64::MAX),
+        max_in_flight: config.limits.max_in_flight_events.div_ceil(config.workers),
+        control: Arc::clone(&control),
+        metrics: metrics.clone(),
+        tally: report::Tallied::default(),
+    });
+    let mut watch = watch::Watch::new(watch::Watched {
+        control: Arc::clone(&control),
+        health,
+        metrics,
+        ledger_health: ledger_thread.health.clone(),
+        repositories: repositories.iter().map(|r| (Arc::clone(&r.name), Arc::clone(&r.stats))).collect(),
+        ledger,
+        lag,
+        shared: Arc::clone(&shared),
+    });
+    let workers = {
+        let shared = Arc::clone(&shared);
+        let settings = timely::Config::process(config.workers);
+        timely::execute(settings, move |worker| work::work(worker, &shared))
+            .map_err(anyhow::Error::msg)
+            .context("could not start the workers")?
+    };
+    let signals = options.signals.then(watch::signals).transpose()?;
+    watch.until_finished(options, config.shutdown.drain_seconds, signals.as_deref());
+    for result in workers.join() {
+        if let Err(error) = result {
+            control.fail(format!("a worker ended: {error}"));
+        }
+    }
+    let mut report = RunReport::new(&shared.tally, started.elapsed());
+    // The ports hang on `shared`: without them the threads have nothing to wait for.
+    let ledger = watch.into_ledger();
+    drop(shared);
+    repositories.into_iter().for_each(threads::Repository::join);
+    ledger_thread.join();
+    report.compare(ledger, &before)?;
+    match control.failure() {
+        Some(reason) => Err(SiteError::Ended { reason, fenced: ledger_was_fenced(&control) }.into()),
+        None => Ok(report),
+    }
+}
+
+fn ledger_was_fenced(control: &Control) -> bool {
+    control.failure().is_some_and(|reason| reason.contains("another dbb was started"))
+}
+
+fn who() -> Who {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Who {
+        host: host.trim().to_owned(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        started_at: work::now(),
+    }
+}

@@ -1,0 +1,125 @@
+//! The threads beside the workers: one for the ledger, one for each repository.
+
+use super::history::LedgerHistory;
+use crate::{config::Config, runtime::Control};
+use anyhow::Context;
+use crossbeam_channel::{Receiver, TrySendError};
+use dbb_events::{Due, Entry, Request, Settled};
+use dbb_operators::port::{Port, port};
+use dbb_serving::Metrics;
+use dbb_sinks::{
+    Sink,
+    butler::{ButlerSink, ButlerStats},
+    ledger::{self, Generation, Ledger, LedgerPorts},
+};
+use std::{
+    sync::Arc,
+    thread::{Builder, JoinHandle},
+};
+
+/// Batches on their way to a thread, beside the one it works on.
+const DEPTH: usize = 1;
+
+/// A repository's thread and the ends of its wire.
+pub(super) struct Repository {
+    pub(super) name: Arc<str>,
+    pub(super) port: Port<Request, Settled>,
+    pub(super) stats: Arc<ButlerStats>,
+    thread: JoinHandle<()>,
+}
+
+impl Repository {
+    /// Waits for the thread, once nothing holds the port any more.
+    pub(super) fn join(self) {
+        drop(self.port);
+        if self.thread.join().is_err() {
+            tracing::error!(repository = %self.name, "the thread of the repository panicked");
+        }
+    }
+}
+
+/// Starts a thread for each repository, in the order of their names.
+pub(super) fn repositories(config: &Config) -> anyhow::Result<Vec<Repository>> {
+    let mut repositories = Vec::new();
+    for (name, settings) in &config.repositories {
+        let name: Arc<str> = name.as_str().into();
+        let history = Box::new(LedgerHistory::new(config.ledger.clone()));
+        let mut sink = ButlerSink::new(Arc::clone(&name), settings.clone(), history)
+            .with_context(|| format!("repository `{name}`"))?;
+        let stats = sink.stats();
+        let (port, served) = port::<Request, Settled>(DEPTH);
+        let thread = Builder::new().name(format!("butler {name}")).spawn(move || {
+            // A repository that is down now may be up when the first file arrives: deliver will say.
+            if let Err(error) = sink.warm() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the repository is not ready");
+            }
+            for batch in &served.batches {
+                let settled = sink.deliver(batch.requests);
+                served.answer(batch.id, settled);
+            }
+        })?;
+        repositories.push(Repository { name, port, stats, thread });
+    }
+    Ok(repositories)
+}
+
+/// The ledger's thread.
+pub(super) struct LedgerThread {
+    pub(super) health: ledger::health::Health,
+    bridge: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+impl LedgerThread {
+    pub(super) fn join(self) {
+        if self.bridge.join().is_err() || self.writer.join().is_err() {
+            tracing::error!("the thread of the ledger panicked");
+        }
+    }
+}
+
+/// Events that are due, on their way to the reader.
+pub(super) struct DueEvents {
+    pub(super) receiver: Receiver<Due>,
+}
+
+/// Starts the ledger's thread.
+pub(super) fn ledger(
+    ledger: Ledger,
+    generation: Generation,
+    control: &Arc<Control>,
+    metrics: &Metrics,
+) -> anyhow::Result<(LedgerThread, Port<Entry, ()>, DueEvents)> {
+    let (port, served) = port::<Entry, ()>(DEPTH);
+    let (entries_in, entries) = crossbeam_channel::bounded(DEPTH);
+    let batches = served.batches.clone();
+    let bridge = Builder::new().name("ledger in".into()).spawn(move || {
+        for batch in &batches {
+            if entries_in.send((batch.id, batch.requests)).is_err() {
+                break;
+            }
+        }
+    })?;
+    let (due_in, due) = crossbeam_channel::bounded(ledger.settings().due_batch.max(1));
+    let health = ledger::health::Health::default();
+    let failed = Arc::clone(control);
+    let metrics = metrics.clone();
+    let ports = LedgerPorts {
+        entries,
+        answer: Box::new(move |id| served.answer(id, Vec::new())),
+        due: Box::new(move |due| {
+            due_in.try_send(due).map_err(|error| match error {
+                TrySendError::Full(due) | TrySendError::Disconnected(due) => due,
+            })
+        }),
+        written: Box::new(|_| {}),
+        on_fatal: Box::new(move |error| failed.fail(error.to_string())),
+        now: Box::new(super::work::now),
+        health: health.clone(),
+    };
+    let writer = Builder::new().name("ledger".into()).spawn(move || {
+        // What it returns was told to `on_fatal`.
+        let _ = ledger::writer::run(ledger, generation, ports);
+    })?;
+    Ok((LedgerThread { health, bridge, writer }, port, DueEvents { receiver: due }))
+}

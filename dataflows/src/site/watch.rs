@@ -1,0 +1,237 @@
+//! The watch: what the main thread does while the workers work.
+//!
+//! It passes signals on, ends a run that has nothing left to do, and keeps metrics, health and the
+//! progress bar up to date.
+
+use super::{
+    RunOptions,
+    open::Lag,
+    work::{Shared, now},
+};
+use crate::runtime::Control;
+use dbb_serving::{Health, Metrics};
+use dbb_sinks::{
+    butler::ButlerStats,
+    ledger::{self, Ledger, health::Condition},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks at what costs a query or a lock that others wait for.
+const LOOK_CLOSELY: Duration = Duration::from_secs(2);
+/// Nothing may have been on its way for this long before a run that is to end once ends: longer than
+/// the ledger takes to see that a row has become due.
+const QUIET: Duration = Duration::from_millis(500);
+/// A run that is to end once waits for rows that are due within this time: a retry after a passing fault.
+const LINGER_SECONDS: f64 = 10.0;
+
+/// What is watched.
+pub(super) struct Watched {
+    pub(super) control: Arc<Control>,
+    pub(super) health: Arc<Health>,
+    pub(super) metrics: Metrics,
+    pub(super) ledger_health: ledger::health::Health,
+    pub(super) repositories: Vec<(Arc<str>, Arc<ButlerStats>)>,
+    pub(super) ledger: Ledger,
+    pub(super) lag: Lag,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// The watch of one run.
+pub(super) struct Watch {
+    on: Watched,
+    seen: HashMap<Arc<str>, Seen>,
+    last_close_look: Option<Instant>,
+}
+
+/// What was last reported of a repository.
+#[derive(Default)]
+struct Seen {
+    batches: u64,
+    requests: u64,
+    seconds: f64,
+    starts: u64,
+    new_types: usize,
+    new_runs: usize,
+}
+
+/// Set when this process is asked to end.
+///
+/// # Errors
+///
+/// The handlers could not be set.
+pub(super) fn signals() -> io::Result<Arc<AtomicBool>> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // A second one ends the process at once.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
+        signal_hook::flag::register(signal, Arc::clone(&asked))?;
+    }
+    Ok(asked)
+}
+
+impl Watch {
+    pub(super) fn new(on: Watched) -> Self {
+        Self { on, seen: HashMap::new(), last_close_look: None }
+    }
+
+    /// Gives the ledger's connection back.
+    pub(super) fn into_ledger(self) -> Ledger {
+        self.on.ledger
+    }
+
+    /// Returns when the workers have been told to leave.
+    pub(super) fn until_finished(
+        &mut self,
+        options: &RunOptions,
+        drain_seconds: u64,
+        signals: Option<&AtomicBool>,
+    ) {
+        let bar = if options.progress { progress_bar() } else { ProgressBar::hidden() };
+        let control = Arc::clone(&self.on.control);
+        let mut stopped: Option<Instant> = None;
+        let mut quiet_since: Option<Instant> = None;
+        while !control.is_finished() {
+            std::thread::sleep(LOOK);
+            if stopped.is_none() && signals.is_some_and(|asked| asked.load(Ordering::Relaxed)) {
+                tracing::info!("asked to stop: reading no more, waiting for outcomes");
+                control.stop();
+                stopped = Some(Instant::now());
+            }
+            if control.silence() < super::STUCK {
+                self.on.health.beat();
+            }
+            self.look_closely();
+            let (ingested, dead) = self.on.shared.tally.shown();
+            bar.set_position(self.on.shared.tally.records());
+            bar.set_message(format!("{ingested} ingested, {dead} dead letters"));
+            if !control.all_drained() {
+                quiet_since = None;
+                if let Some(since) = stopped
+                    && since.elapsed() > Duration::from_secs(drain_seconds)
+                {
+                    tracing::warn!(drain_seconds, "not everything has an outcome yet: it will be read again");
+                    control.finish();
+                }
+                continue;
+            }
+            let quiet = *quiet_since.get_or_insert_with(Instant::now);
+            if stopped.is_some() {
+                control.finish();
+            } else if options.run_once && quiet.elapsed() >= QUIET {
+                if self.more_is_due() {
+                    quiet_since = None;
+                } else {
+                    control.finish();
+                }
+            }
+        }
+        bar.finish_and_clear();
+    }
+
+    fn more_is_due(&mut self) -> bool {
+        match self.on.ledger.next_due() {
+            Ok(next) => next.is_some_and(|at| at.seconds_since(now()) < LINGER_SECONDS),
+            Err(error) => {
+                tracing::warn!(%error, "could not ask the ledger what is due");
+                true
+            }
+        }
+    }
+
+    fn look_closely(&mut self) {
+        if self.last_close_look.is_some_and(|last| last.elapsed() < LOOK_CLOSELY) {
+            return;
+        }
+        self.last_close_look = Some(Instant::now());
+        let on = &mut self.on;
+        let (in_flight, oldest) = on.control.in_flight();
+        on.metrics.progress(in_flight, oldest);
+        match on.ledger_health.condition() {
+            Condition::Ok => on.health.clear("ledger"),
+            Condition::Failing { message, .. } | Condition::Fatal { message } => on.health.fail("ledger", message),
+        }
+        match on.lag.read() {
+            Ok(partitions) => {
+                on.health.clear("kafka");
+                for (topic, partition, records) in partitions {
+                    on.metrics.consumer_lag(&topic, partition, records);
+                }
+            }
+            Err(trouble) => on.health.fail("kafka", trouble),
+        }
+        let mut waiting: BTreeMap<&'static str, (u64, f64)> =
+            ["dimension", "file", "repository", "time"].into_iter().map(|class| (class, (0, 0.0))).collect();
+        match on.ledger.waiting() {
+            Ok(rows) => {
+                for row in rows {
+                    if let Some((count, oldest)) = waiting.get_mut(row.class.as_ref()) {
+                        *count += row.count;
+                        *oldest = oldest.max(now().seconds_since(row.oldest));
+                    }
+                }
+                for (class, (count, oldest)) in waiting {
+                    on.metrics.waiting(class, count, oldest);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "could not ask the ledger what waits"),
+        }
+        if let Ok(bytes) = on.ledger.size_bytes() {
+            on.metrics.ledger_size(bytes);
+        }
+        self.look_at_repositories();
+    }
+
+    fn look_at_repositories(&mut self) {
+        for (name, stats) in &self.on.repositories {
+            let now = stats.snapshot();
+            let seen = self.seen.entry(Arc::clone(name)).or_default();
+            let condition = format!("repository {name}");
+            if now.down {
+                self.on.health.fail(&condition, &now.trouble);
+            } else {
+                self.on.health.clear(&condition);
+            }
+            let batches = now.batches - seen.batches;
+            if batches > 0 {
+                // Of several deliveries between two looks only the mean is known.
+                let each = (now.requests - seen.requests) / batches;
+                let took = Duration::from_secs_f64((now.deliver_seconds - seen.seconds).max(0.0) / batches as f64);
+                for _ in 0..batches {
+                    self.on.metrics.butler_call(name, usize::try_from(each).unwrap_or(usize::MAX), took);
+                }
+            }
+            for _ in seen.starts.max(1)..now.worker_starts {
+                self.on.metrics.worker_restarted(name);
+            }
+            if now.new_dataset_types.len() > seen.new_types || now.new_runs.len() > seen.new_runs {
+                tracing::warn!(repository = %name, dataset_types = ?now.new_dataset_types, runs = ?now.new_runs,
+                    "new dataset types or RUNs were made by arriving files");
+            }
+            *seen = Seen {
+                batches: now.batches,
+                requests: now.requests,
+                seconds: now.deliver_seconds,
+                starts: now.worker_starts,
+                new_types: now.new_dataset_types.len(),
+                new_runs: now.new_runs.len(),
+            };
+        }
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {pos} records, {per_sec}, {msg} [{elapsed}]");
+    ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}

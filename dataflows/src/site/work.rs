@@ -1,0 +1,96 @@
+//! What each timely worker does: build its part of the dataflow, step, and ack what is durable.
+
+use super::{graph, report::Tallied};
+use crate::runtime::{Bindings, Control, read::Reading};
+use crossbeam_channel::Receiver;
+use dbb_events::{Due, Entry, Micros, Request, Settled};
+use dbb_operators::{Batching, decode::PartitionKey, mapping::Mapping, port::Port};
+use dbb_serving::Metrics;
+use dbb_sources::{Offsets, Source};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use timely::{dataflow::ProbeHandle, worker::Worker};
+
+/// The length of an epoch. What a worker waits for wakes it; this bounds how long an idle one sleeps.
+pub(super) const TICK: Duration = Duration::from_millis(10);
+
+/// What the workers of a process share.
+pub(super) struct Shared {
+    /// One for each worker, taken by it.
+    pub(super) sources: Mutex<Vec<Option<Box<dyn Source>>>>,
+    /// The repositories by name, in the order of `butlers`.
+    pub(super) targets: Vec<Arc<str>>,
+    pub(super) butlers: Vec<Port<Request, Settled>>,
+    pub(super) ledger: Port<Entry, ()>,
+    pub(super) due: Receiver<Due>,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) counted_to: HashMap<PartitionKey, u64>,
+    pub(super) batching: Batching,
+    pub(super) remember_seconds: i64,
+    /// For each worker.
+    pub(super) max_in_flight: usize,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Metrics,
+    pub(super) tally: Tallied,
+}
+
+/// The time of this machine.
+pub(super) fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// One worker, from start to end.
+pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
+    let index = worker.index();
+    let control = &shared.control;
+    let source = shared.sources.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+    let Some(source) = source else {
+        control.fail(format!("worker {index} has no source"));
+        return;
+    };
+    let reading = Rc::new(RefCell::new(Reading { source, bindings: Bindings::default(), finished: false }));
+    let due = Rc::new(RefCell::new(Bindings::default()));
+    let probe = ProbeHandle::new();
+    graph::build(worker, shared, &reading, &due, &probe);
+
+    let mut handled = Offsets::new();
+    while !control.is_finished() {
+        worker.step_or_park(Some(TICK));
+        control.beat(index);
+        let frontier = probe.with_frontier(|frontier| frontier.first().copied());
+        let mut reading = reading.borrow_mut();
+        handled.extend(reading.bindings.close(frontier));
+        ack(&mut *reading.source, &mut handled, control);
+        let mut due = due.borrow_mut();
+        due.close(frontier);
+        control.set_in_flight(index, reading.bindings.in_flight() + due.in_flight(), reading.bindings.oldest_age());
+        let sent_again = index == 0 && !shared.due.is_empty() && !control.is_stopping();
+        let idle = reading.bindings.in_flight() == 0 && due.in_flight() == 0 && handled.is_empty();
+        control.set_drained(index, reading.finished && idle && !sent_again);
+    }
+    let mut reading = reading.borrow_mut();
+    if let Err(error) = reading.source.flush() {
+        tracing::warn!(%error, "the last offsets were not stored: their events will be read again, and known");
+    }
+    for dataflow in worker.installed_dataflows() {
+        worker.drop_dataflow(dataflow);
+    }
+}
+
+/// Tells the source what it may forget; what it could not take in now is told again.
+fn ack(source: &mut dyn Source, handled: &mut Offsets, control: &Control) {
+    if handled.is_empty() {
+        return;
+    }
+    match source.ack(handled) {
+        Ok(()) => handled.clear(),
+        Err(error) if error.is_transient() => tracing::warn!(%error, "offsets are not stored yet"),
+        Err(error) => control.fail(error.to_string()),
+    }
+}

@@ -50,7 +50,11 @@ pub struct DemoOptions {
 /// # Errors
 ///
 /// The site could not be made, or `dbb` itself failed; dead letters are no failure here.
-pub fn demo(options: DemoOptions) -> Result<ExitCode> {
+pub fn demo(mut options: DemoOptions) -> Result<ExitCode> {
+    if options.python.components().count() > 1 {
+        // Not canonical: the link is what tells an interpreter of its virtual environment.
+        options.python = std::path::absolute(&options.python)?;
+    }
     let script = SiteScript::unpack(&options.python)?;
     let folder = Folder::of(options.dir.as_deref(), options.keep)?;
     let dir = folder.path();

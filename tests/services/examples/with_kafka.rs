@@ -10,7 +10,9 @@ use std::process::{Command, ExitCode};
 
 fn main() -> Result<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    let program = arguments.next().context("usage: with_kafka COMMAND ARGUMENT...")?;
+    let program = arguments
+        .next()
+        .context("usage: with_kafka COMMAND ARGUMENT...")?;
     let kafka = Kafka::start()?;
     let brokers = kafka.bootstrap();
     let arguments = arguments.map(|argument| match argument.into_string() {
@@ -21,5 +23,10 @@ fn main() -> Result<ExitCode> {
         .args(arguments)
         .status()
         .with_context(|| format!("could not start {}", program.display()))?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(ExitCode::from(
+        status
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(1),
+    ))
 }

@@ -18,11 +18,11 @@ def held(world, repository):
         refs = all_refs(butler)
         for start in range(0, len(refs), BLOCK):
             block = refs[start:start + BLOCK]
-            stored = butler.stored_many(block)
+            uris = butler.get_many_uris(block, allow_missing=True)
             for ref in block:
                 yield {"uuid": str(ref.id), "dataset_type": ref.datasetType.name, "run": ref.run,
                        "data_id": dict(ref.dataId.required),
-                       "uri": local(butler.getURI(ref)) if stored[ref] else None}
+                       "uri": local(uris[ref].primaryURI) if ref in uris else None}
 
 
 def all_refs(butler):

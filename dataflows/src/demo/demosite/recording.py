@@ -3,6 +3,23 @@
     stock, faults, chatter, repeats --> events/*.ndjson, expected.json
 
 A repeat is byte-identical and comes some lines later, as after a crash of Hermes.
+
+``expected.json``, the oracle:
+
+    totals        lines, events, repeats, not_for_us, datasets by repository
+    not_for_us    records that no Butler has use for, by event type
+    events        one entry an event, whatever the number of its deliveries
+      places      where its lines are: ["0001.ndjson:17"]; a repeat adds one
+      did, rse    the file; null for what cannot be read (raw_adler32 is of its bytes then)
+      targets     repositories that have an outcome for it; [""]: never routed; ["*"]: left open
+      outcomes    the final ones that are right: "ingested", "refused/bad_sidecar", "refused/*", "waiting".
+                  Where a process was killed, "already_there" is as good as "ingested".
+      fault       name of the planted fault or rare form, or null
+      waits       true if its dimension records come after it
+    repositories  by name
+      datasets    exactly what it must hold: uuid, dataset_type, run, data_id, uri (a path; of the zip for members)
+      one_of      lists of rivals of which exactly one must be there
+      counts      datasets by "type run"; all that a brief oracle has
 """
 
 import collections

@@ -9,7 +9,12 @@
 //! Out:   an [`Event`] that borrows from them, or a [`DecodeError`] that names field and reason.
 //! State: none.
 
-use crate::{DecodeError, Event, EventType, Micros, error::cut, wire::Wire};
+use crate::{
+    DecodeError, Event, EventType, Micros,
+    depth::{MAX_DEPTH, too_deep},
+    error::cut,
+    wire::Wire,
+};
 use serde::de::IgnoredAny;
 
 /// The longest body that is read, in bytes. Rucio's own limit on a payload is 4000 characters, with an
@@ -37,6 +42,12 @@ fn parse(body: &[u8]) -> Result<Wire<'_>, DecodeError> {
     let text = std::str::from_utf8(body).map_err(|error| DecodeError::NotUtf8 {
         offset: error.valid_up_to(),
     })?;
+    if let Some(offset) = too_deep(text) {
+        return Err(DecodeError::TooDeep {
+            offset,
+            limit: MAX_DEPTH,
+        });
+    }
     sonic_rs::from_str(text).map_err(|error| syntax(text, &error))
 }
 
@@ -50,17 +61,16 @@ fn syntax(text: &str, error: &sonic_rs::Error) -> DecodeError {
         Err(error) => {
             let detail = error.to_string();
             let detail = detail.split(" at line ").next().unwrap_or_default().to_owned();
-            let before: usize = text
-                .split_inclusive('\n')
-                .take(error.line() - 1)
-                .map(str::len)
-                .sum();
-            DecodeError::NotJson {
-                detail,
-                offset: before + error.column(),
+            let lines_before = error.line().saturating_sub(1);
+            let before: usize = text.split_inclusive('\n').take(lines_before).map(str::len).sum();
+            let offset = before + error.column();
+            // `7.` at the very end may have been the start of `7.5`.
+            if detail == "invalid number" && offset >= text.len() {
+                return DecodeError::Truncated { bytes: text.len() };
             }
+            DecodeError::NotJson { detail, offset }
         }
-        // Only what is nested too deeply to be kept gets here.
+        // A number too large for a float: skipped here, kept there.
         Ok(_) => DecodeError::NotJson {
             detail: cut(error.to_string().lines().next().unwrap_or_default()),
             offset: error.offset(),

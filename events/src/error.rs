@@ -38,6 +38,14 @@ pub enum DecodeError {
         /// About where.
         offset: usize,
     },
+    /// JSON nested too deeply to be an event.
+    #[error("the JSON is nested more than {limit} levels deep at byte {offset}")]
+    TooDeep {
+        /// Bytes before the bracket that is too much.
+        offset: usize,
+        /// The deepest nesting that is read.
+        limit: usize,
+    },
     /// JSON, but no event.
     #[error("the body is {found}, not an object")]
     NotAnObject {
@@ -94,6 +102,7 @@ impl DecodeError {
             | Self::NotUtf8 { .. }
             | Self::Truncated { .. }
             | Self::NotJson { .. }
+            | Self::TooDeep { .. }
             | Self::NotAnObject { .. }
             | Self::BulkAction => Reason::Unreadable,
             Self::Missing { .. } | Self::WrongType { .. } | Self::BadTime { .. } => Reason::BadField,

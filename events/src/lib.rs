@@ -7,6 +7,7 @@
 //! No I/O and no clock: bytes come in, values go out.
 
 pub mod decode;
+mod depth;
 pub mod did;
 pub mod error;
 pub mod event;

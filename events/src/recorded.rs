@@ -1,6 +1,6 @@
 //! Recorded lines: `{"topic", "key", "value"}` as Kafka tools write them, or the body alone.
 
-use crate::scalar::Scalar;
+use crate::{depth::too_deep, scalar::Scalar};
 use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 use sonic_rs::LazyValue;
@@ -30,7 +30,11 @@ pub fn decode_record(line: &[u8]) -> Recorded<'_> {
 fn recorded(line: &[u8]) -> Option<Recorded<'_>> {
     // A body has no such key, so a recording of bare bodies is parsed once, not twice.
     memmem::find(line, br#""topic""#)?;
-    let line: Line<'_> = sonic_rs::from_str(std::str::from_utf8(line).ok()?).ok()?;
+    let text = std::str::from_utf8(line).ok()?;
+    if too_deep(text).is_some() {
+        return None;
+    }
+    let line: Line<'_> = sonic_rs::from_str(text).ok()?;
     if line.event_type.is_some() {
         return None;
     }

@@ -1,1 +1,8 @@
-fn main() {}
+//! `dbb`: see `dbb --help`.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    dbb::cli::main()
+}

@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::stand_in::{ButlerSettings, KafkaSettings, LedgerSettings, LogSettings};
+use super::stand_in::KafkaSettings;
+use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
+use dbb_sources::LogSettings;
 
 /// Everything that a `dbb` of one site is told.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

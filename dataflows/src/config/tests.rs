@@ -104,7 +104,7 @@ routes:
   - {scope: raw, repositories: [main]}
 repositories:
   main: {butler: /repo/main}
-  empty: {}
+  empty: {butler: ""}
 workers: 0
 http: {listen: nowhere}
 "#;
@@ -116,8 +116,6 @@ http: {listen: nowhere}
              write `sqlite:/var/lib/dbb/ledger.sqlite` or `postgres://user@host/database`",
             "site.yaml:5:3: `rses.A`: has no prefixes, so that no URL can be mapped -- \
              write `prefixes: [{from: \"davs://host:443/path/\", to: \"/local/path/\"}]`",
-            "site.yaml:6:19: `rses.B.prefixes[0].from`: does not end with `/`, so that it would also fit the names \
-             of other folders",
             "site.yaml:6:39: `rses.B.prefixes[0].to`: is neither an absolute path nor a URI -- did you mean `/sps/`?",
             "site.yaml:8:29: `routes[0].repositories[0]`: no repository is called `mian` -- did you mean `main`?",
             "site.yaml:9:5: `routes[1]`: is for the same files as `routes[0]` -- \
@@ -125,8 +123,7 @@ http: {listen: nowhere}
             "site.yaml:10:6: `routes[2].rse`: no RSE is called `C`",
             "site.yaml:10:14: `routes[2].repositories`: must name at least one repository",
             "site.yaml:11:5: `routes[3]`: names neither `rse` nor `rse_scope`",
-            "site.yaml:14:3: `repositories.empty`: `butler` is missing or empty -- \
-             write `butler:` with a path, a butler.yaml or an alias of the repository index",
+            "site.yaml:14:11: `repositories.empty.butler`: is empty",
             "site.yaml:15:1: `workers`: must be 1 to 64, not 0",
             "site.yaml:16:8: `http.listen`: `nowhere` is no address and port -- \
              write `127.0.0.1:9327`, or null for none",
@@ -215,7 +212,7 @@ fn a_ctrl_ingestd_file_is_accepted_unchanged() {
         ("root://dtn.example.org:1094//rucio/", "")
     );
     assert_eq!(config.routes[1].rse_scope.as_deref(), Some("IN2P3_BUTLER_DISK"));
-    assert_eq!(config.ledger.url, "sqlite:./dbb-ledger.sqlite");
+    assert_eq!(config.ledger.url, "sqlite:dbb-ledger.sqlite");
 }
 
 #[test]

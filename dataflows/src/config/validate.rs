@@ -7,6 +7,8 @@ use super::{
     problem::{Origin, Problem, nearest},
     settings::{Prefix, Route, SourceSettings},
 };
+use dbb_operators::mapping::{self, MappingError, Selector};
+use dbb_sinks::butler::ButlerError;
 use std::collections::BTreeMap;
 
 /// Most workers; more threads than that only wait for each other.
@@ -136,22 +138,20 @@ impl Check<'_> {
 
     fn prefixes(&mut self, path: &str, prefixes: &[Prefix]) {
         for (i, prefix) in prefixes.iter().enumerate() {
-            let path = format!("{path}.prefixes[{i}]");
-            if prefix.from.is_empty() {
-                self.error(&format!("{path}.from"), "is empty");
-            } else if !prefix.from.ends_with('/') {
-                let message = "does not end with `/`, so that it would also fit the names of other folders";
-                self.error(&format!("{path}.from"), message);
-            }
-            let to = prefix.to.as_str();
-            if !(to.is_empty() || to.starts_with('/') || to.contains("://")) {
-                let message = "is neither an absolute path nor a URI";
-                self.error(&format!("{path}.to"), message).hint = Some(format!("did you mean `/{to}`?"));
-            } else if !(to.is_empty() || to.ends_with('/')) {
-                self.error(&format!("{path}.to"), "does not end with `/`, as `from` does");
+            let pair = [(&prefix.from, &prefix.to)];
+            match mapping::Route::new(Selector::RseScope("".into()), Vec::new(), Vec::new(), pair) {
+                Err(MappingError::BadFrom { fault, .. }) => {
+                    self.error(&format!("{path}.prefixes[{i}].from"), fault);
+                }
+                Err(MappingError::BadTo { to, fault }) => {
+                    let hint = (!to.starts_with('/') && !to.contains("://"))
+                        .then(|| format!("did you mean `/{to}`?"));
+                    self.error(&format!("{path}.prefixes[{i}].to"), fault).hint = hint;
+                }
+                _ => {}
             }
             if prefixes[..i].iter().any(|p| p.from == prefix.from) {
-                self.error(&format!("{path}.from"), "is given twice");
+                self.error(&format!("{path}.prefixes[{i}].from"), "is given twice");
             }
         }
     }
@@ -232,9 +232,8 @@ impl Check<'_> {
         }
         for (name, repository) in &config.repositories {
             let path = format!("repositories.{name}");
-            if repository.butler.is_empty() {
-                let hint = "write `butler:` with a path, a butler.yaml or an alias of the repository index";
-                self.error(&path, "`butler` is missing or empty").hint = Some(hint.into());
+            if let Err(ButlerError::Settings { field, problem }) = repository.validate() {
+                self.error(&format!("{path}.{field}"), problem);
             }
             if !config.routes.iter().any(|r| r.repositories.contains(name)) {
                 self.warning(&path, "no route leads to it");

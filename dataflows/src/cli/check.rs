@@ -1,0 +1,151 @@
+//! `dbb check CONFIG [--connect] [LOG...]`: a list of ticks, from the file to the services to recorded events.
+
+mod connect;
+mod recorded;
+
+use super::{ConfigFile, Exit, output};
+use crate::config::{Config, Form, Loaded};
+use clap::Args;
+use std::{fmt::Write as _, path::PathBuf};
+
+/// Arguments of `dbb check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Try what it names: brokers, ledger, Butler repositories with their versions, folders
+    #[arg(long)]
+    connect: bool,
+    /// Recorded events, files or folders: say what could not be routed
+    #[arg(value_name = "LOG")]
+    logs: Vec<PathBuf>,
+}
+
+/// Looks at everything asked for, and goes on after what is wrong.
+pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
+    let loaded = args.file.load()?;
+    let mut ticks = Ticks::default();
+    facts(&loaded, &mut ticks);
+    if args.connect {
+        connect::connect(&loaded.config, &mut ticks);
+    }
+    if !args.logs.is_empty() {
+        recorded::recorded(&loaded.config, &args.logs, &mut ticks)?;
+    }
+    output::print(&ticks.text)?;
+    Ok(ticks.exit())
+}
+
+/// The list, as it grows.
+#[derive(Debug, Default)]
+pub(super) struct Ticks {
+    text: String,
+    problems: bool,
+    unreachable: bool,
+}
+
+impl Ticks {
+    /// A line for something that is well.
+    fn good(&mut self, what: impl AsRef<str>) {
+        self.line("✓", what.as_ref());
+    }
+
+    /// A line for something that someone must change.
+    fn bad(&mut self, what: impl AsRef<str>) {
+        self.problems = true;
+        self.line("✗", what.as_ref());
+    }
+
+    /// A line for an error, and its hint.
+    fn error(&mut self, what: &str, error: anyhow::Error) {
+        match Exit::of(&error) {
+            Exit::Unreachable => self.unreachable = true,
+            _ => self.problems = true,
+        }
+        let message = super::exit::message(&error);
+        let mut lines = message.lines();
+        let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+        self.line("✗", &format!("{what}: {first}"));
+        for line in lines {
+            self.line(" ", line.trim());
+        }
+    }
+
+    /// A line for something that is probably not meant.
+    fn doubt(&mut self, what: impl AsRef<str>) {
+        self.line("!", what.as_ref());
+    }
+
+    /// A line that only tells.
+    fn note(&mut self, what: impl AsRef<str>) {
+        self.line(" ", what.as_ref());
+    }
+
+    fn line(&mut self, tick: &str, what: &str) {
+        // A string cannot fail to take more.
+        let _ = writeln!(self.text, "{tick} {what}");
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Ticks {
+                unreachable: true, ..
+            } => Exit::Unreachable,
+            Ticks { problems: true, .. } => Exit::Problems,
+            _ => Exit::Ok,
+        }
+    }
+}
+
+/// What the file says.
+fn facts(loaded: &Loaded, ticks: &mut Ticks) {
+    let form = match loaded.form {
+        Form::Native => "",
+        Form::CtrlIngestd => ", a file of ctrl_ingestd",
+    };
+    ticks.good(format!("configuration {}{form}", loaded.path.display()));
+    for warning in &loaded.warnings {
+        let hint = warning
+            .hint
+            .as_ref()
+            .map(|hint| format!(": {hint}"))
+            .unwrap_or_default();
+        ticks.doubt(format!("{warning}{hint}"));
+    }
+    let config = &loaded.config;
+    ticks.good(format!("source: {}", source(config)));
+    ticks.good(format!("ledger: {}", config.ledger.shown_url()));
+    for warning in config.ledger.warnings() {
+        ticks.doubt(warning);
+    }
+    for route in &config.routes {
+        let files = match (&route.rse_scope, &route.rse, &route.scope) {
+            (Some(word), _, _) => word.clone(),
+            (None, Some(rse), Some(scope)) => format!("{rse}-{scope}"),
+            (None, rse, _) => format!("{} (any scope)", rse.as_deref().unwrap_or_default()),
+        };
+        ticks.good(format!("route: {files} to {}", route.repositories.join(", ")));
+    }
+    for (name, repository) in &config.repositories {
+        ticks.good(format!("repository {name}: {}", repository.butler));
+    }
+}
+
+fn source(config: &Config) -> String {
+    if let Some(kafka) = &config.source.kafka {
+        return format!(
+            "Kafka at {} as group {}, topics {}",
+            kafka.brokers.join(", "),
+            kafka.group_id,
+            kafka.topics.join(", ")
+        );
+    }
+    let paths = config.source.log.iter().flat_map(|log| &log.paths);
+    format!(
+        "files {}",
+        paths
+            .map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
+}

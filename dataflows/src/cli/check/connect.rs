@@ -1,0 +1,122 @@
+//! Trying the services that a configuration names.
+
+use super::Ticks;
+use crate::config::{Config, Prefix};
+use dbb_sinks::{butler, ledger::Ledger};
+use std::{collections::BTreeSet, path::Path};
+
+/// Tries each of them, one after the other.
+pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
+    source(config, ticks);
+    ledger(config, ticks);
+    folders(config, ticks);
+    for (name, settings) in &config.repositories {
+        repository(name, settings, ticks);
+    }
+}
+
+fn source(config: &Config, ticks: &mut Ticks) {
+    if let Some(log) = &config.source.log {
+        for path in &log.paths {
+            match std::fs::metadata(path) {
+                Ok(_) => ticks.good(format!("{} is there", path.display())),
+                Err(error) => ticks.bad(format!("{}: {error}", path.display())),
+            }
+        }
+    }
+}
+
+/// A SQLite ledger that is not there yet is not made: `run` makes it, as the user that runs it.
+fn ledger(config: &Config, ticks: &mut Ticks) {
+    let url = config.ledger.shown_url();
+    if let Some(path) = config.ledger.sqlite_path()
+        && !path.exists()
+    {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        if folder.is_dir() {
+            ticks.good(format!("ledger {url} is to be made at the first run"));
+        } else {
+            ticks.bad(format!("ledger {url}: there is no folder {}", folder.display()));
+        }
+        return;
+    }
+    let opened = Ledger::open(&config.ledger).and_then(|mut ledger| {
+        let holder = ledger.holder()?;
+        Ok((ledger.size_bytes()?, ledger.dead_letter_count()?, holder))
+    });
+    match opened {
+        Ok((bytes, dead_letters, holder)) => {
+            let megabytes = bytes as f64 / 1e6;
+            ticks.good(format!(
+                "ledger {url} opens: {megabytes:.1} MB, {dead_letters} dead letters"
+            ));
+            if let Some((generation, who)) = holder {
+                let generation = generation.0;
+                ticks.note(format!(
+                    "last taken by {} on {}, process {}, at {} (generation {generation})",
+                    who.version, who.host, who.pid, who.started_at
+                ));
+            }
+        }
+        Err(error) => ticks.error(&format!("ledger {url}"), error.into()),
+    }
+}
+
+/// The local folders that URLs are mapped to.
+fn folders(config: &Config, ticks: &mut Ticks) {
+    let of_rses = config.rses.values().flat_map(|rse| &rse.prefixes);
+    let of_routes = config.routes.iter().flat_map(|route| &route.prefixes);
+    let local = |prefix: &Prefix| {
+        let to = prefix.to.strip_prefix("file://").unwrap_or(&prefix.to);
+        to.starts_with('/').then(|| to.to_owned())
+    };
+    let folders: BTreeSet<_> = of_rses.chain(of_routes).filter_map(local).collect();
+    for folder in folders {
+        match std::fs::metadata(&folder) {
+            Ok(about) if about.is_dir() => ticks.good(format!("folder {folder} is there")),
+            Ok(_) => ticks.bad(format!("{folder} is no folder")),
+            Err(error) => ticks.bad(format!("folder {folder}: {error}")),
+        }
+    }
+}
+
+fn repository(name: &str, settings: &butler::ButlerSettings, ticks: &mut Ticks) {
+    let report = match butler::check(settings) {
+        Ok(report) => report,
+        Err(error) => return ticks.error(&format!("repository {name}"), error.into()),
+    };
+    ticks.good(format!(
+        "repository {name} opens: Butler {}, universe {}, {} collections, instruments {}",
+        report.butler_version,
+        report.universe,
+        report.collections,
+        if report.instruments.is_empty() {
+            "none".into()
+        } else {
+            report.instruments.join(", ")
+        },
+    ));
+    for (root, there) in &report.roots {
+        if !there {
+            ticks.bad(format!(
+                "repository {name}: its datastore's root {root} is not there"
+            ));
+        }
+    }
+    if !report.writeable {
+        ticks.bad(format!("repository {name} was opened for reading only"));
+    }
+    if !report.skip_existing {
+        ticks.doubt(format!(
+            "repository {name}: this Butler is older than v30.0.1, known datasets are looked up before each call"
+        ));
+    }
+    if !report.has_raw_ingest_task {
+        ticks.note(format!(
+            "repository {name}: no RawIngestTask in its environment, raws are ingested from their sidecars alone"
+        ));
+    }
+}

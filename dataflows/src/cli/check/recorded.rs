@@ -1,0 +1,107 @@
+//! Recorded events through decoding and routing: what would become of them, without touching anything.
+
+use super::Ticks;
+use crate::{cli::rows::shown, config::Config, site};
+use dbb_events::{DeadLetter, Place, Reason};
+use dbb_operators::{Classified, Incoming, classify::classify, mapping::Mapping, route::requests_for};
+use dbb_sources::{LogSettings, OffsetStore, Offsets, Polled};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+/// Records asked for at once.
+const AT_ONCE: usize = 1024;
+
+/// Reads `logs` and lists what could not be routed, by reason, each with a place.
+pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> anyhow::Result<()> {
+    let mapping = site::mapping(config)?;
+    let mut found = Found::default();
+    let settings = LogSettings::of(logs.iter().cloned());
+    for mut source in dbb_sources::log::open(&settings, 0..1, 1, Arc::new(NoOffsets))? {
+        let mut batch = Vec::new();
+        loop {
+            let polled = source.poll(&mut batch, AT_ONCE)?;
+            let read_at = crate::cli::now();
+            for received in batch.drain(..) {
+                found.add(
+                    &Incoming {
+                        received,
+                        read_at,
+                        again: None,
+                    },
+                    &mapping,
+                );
+            }
+            if polled != Polled::More {
+                break;
+            }
+        }
+    }
+    found.tell(ticks);
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    records: u64,
+    /// By repository.
+    routed: BTreeMap<Arc<str>, u64>,
+    nobodys: BTreeMap<&'static str, u64>,
+    /// By reason, and by the sentence where there are few: how many, and the first.
+    refused: BTreeMap<(Reason, String), (u64, Place, String)>,
+}
+
+impl Found {
+    fn add(&mut self, incoming: &Incoming, mapping: &Mapping) {
+        self.records += 1;
+        match classify(incoming) {
+            Classified::Arrival(arrival) => match requests_for(&arrival, mapping) {
+                Ok(requests) => {
+                    for request in requests {
+                        *self.routed.entry(request.target).or_default() += 1;
+                    }
+                }
+                Err(letter) => self.refuse(*letter),
+            },
+            Classified::DeadLetter(letter) => self.refuse(*letter),
+            Classified::Nobodys(reason) => *self.nobodys.entry(reason.as_str()).or_default() += 1,
+        }
+    }
+
+    fn refuse(&mut self, letter: DeadLetter) {
+        // One sentence for each RSE and scope: all of these are wanted.
+        let few = matches!(letter.reason, Reason::Unmapped | Reason::WrongTopic);
+        let key = (
+            letter.reason,
+            if few { letter.detail.clone() } else { String::new() },
+        );
+        self.refused
+            .entry(key)
+            .or_insert_with(|| (0, letter.place, letter.detail))
+            .0 += 1;
+    }
+
+    fn tell(self, ticks: &mut Ticks) {
+        ticks.good(format!("{} recorded events read", self.records));
+        for (target, count) in self.routed {
+            ticks.good(format!("{count} go to {target}"));
+        }
+        for (reason, count) in self.nobodys {
+            ticks.note(format!("{count} not for us: {reason}"));
+        }
+        for ((reason, _), (count, place, detail)) in self.refused {
+            ticks.bad(format!("{count} {reason}, as at {place}: {}", shown(&detail)));
+        }
+    }
+}
+
+/// Everything is read from its beginning, and nothing is remembered.
+struct NoOffsets;
+
+impl OffsetStore for NoOffsets {
+    fn load(&self) -> Result<Offsets, String> {
+        Ok(Offsets::new())
+    }
+
+    fn store(&self, _handled: &Offsets) -> Result<(), String> {
+        Ok(())
+    }
+}

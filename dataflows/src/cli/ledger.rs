@@ -1,0 +1,140 @@
+//! `dbb ledger migrate|summary`.
+
+use super::{ConfigFile, Exit, output};
+use clap::{Args, Subcommand};
+use dbb_sinks::ledger::{self, Ledger, State, Tally};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Arguments of `dbb ledger`.
+#[derive(Debug, Args)]
+pub struct LedgerArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take the tables to the schema of this dbb; stop every dbb that uses them first
+    Migrate {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Count events by RSE, repository and outcome
+    Summary {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does it.
+pub(super) fn ledger(args: &LedgerArgs) -> anyhow::Result<Exit> {
+    match &args.command {
+        Command::Migrate { file } => {
+            let settings = file.load()?.config.ledger;
+            let (from, to) = ledger::migrate(&settings)?;
+            let url = settings.shown_url();
+            output::print(&match from {
+                _ if from == to => format!("ledger {url} has schema {to} already\n"),
+                0 => format!("ledger {url} made with schema {to}\n"),
+                _ => format!("ledger {url} taken from schema {from} to {to}\n"),
+            })?;
+        }
+        Command::Summary { file, json } => summary(&mut super::open_ledger(&file.load()?.config)?, *json)?,
+    }
+    Ok(Exit::Ok)
+}
+
+fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
+    let tallies = ledger.summary()?;
+    let waiting = ledger.waiting()?;
+    let counts = ledger.counts()?;
+    if as_json {
+        let rows = tallies.iter().map(|t| {
+            json!({"rse": t.rse, "repository": t.target, "outcome": t.outcome.as_str(), "events": t.count})
+        });
+        let waiting = waiting.iter().map(|w| {
+            json!({"repository": w.target, "dependency": w.class, "events": w.count, "oldest": w.oldest.to_string()})
+        });
+        return output::json(&json!({
+            "outcomes": rows.collect::<Vec<_>>(),
+            "waiting": waiting.collect::<Vec<_>>(),
+            "records": counts,
+            "size_bytes": ledger.size_bytes()?,
+        }));
+    }
+    let mut text = outcomes(&tallies);
+    if !waiting.is_empty() {
+        let rows = waiting.iter().map(|w| {
+            vec![
+                w.target.to_string(),
+                w.class.to_string(),
+                w.count.to_string(),
+                w.oldest.to_string(),
+            ]
+        });
+        text.push('\n');
+        text.push_str(&output::table(
+            &["repository", "waits for", "events", "oldest since"],
+            rows,
+            &[2],
+        ));
+    }
+    if !counts.is_empty() {
+        let rows = counts
+            .iter()
+            .map(|(word, count)| vec![word.clone(), count.to_string()]);
+        text.push('\n');
+        text.push_str(&output::table(&["records read", "count"], rows, &[1]));
+    }
+    output::print(&text)
+}
+
+/// How events stand, by RSE and repository, with their sums.
+pub(super) fn outcomes(tallies: &[Tally]) -> String {
+    let mut sums = [0; State::ALL.len()];
+    let mut by_place: BTreeMap<(&str, &str), [u64; State::ALL.len()]> = BTreeMap::new();
+    for tally in tallies {
+        let counts = by_place.entry((&tally.rse, &tally.target)).or_default();
+        if let Some(index) = State::ALL.iter().position(|state| *state == tally.outcome) {
+            counts[index] += tally.count;
+            sums[index] += tally.count;
+        }
+    }
+    let named = |name: &'static str, word: &str| {
+        if word.is_empty() {
+            name.into()
+        } else {
+            word.to_owned()
+        }
+    };
+    let row = |rse: String, target: String, counts: [u64; State::ALL.len()]| {
+        [rse, target]
+            .into_iter()
+            .chain(counts.map(|count| count.to_string()))
+            .collect()
+    };
+    let mut rows: Vec<Vec<String>> = by_place
+        .iter()
+        .map(|((rse, target), counts)| {
+            row(named("(unreadable)", rse), named("(not routed)", target), *counts)
+        })
+        .collect();
+    if rows.len() != 1 {
+        rows.push(row("all".into(), String::new(), sums));
+    }
+    let header = [
+        "rse",
+        "repository",
+        "ingested",
+        "already there",
+        "elsewhere",
+        "superseded",
+        "waiting",
+        "refused",
+    ];
+    output::table(&header, rows, &[2, 3, 4, 5, 6, 7])
+}

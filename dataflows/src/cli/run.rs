@@ -1,0 +1,114 @@
+//! `dbb run CONFIG`: the dataflow of a site.
+
+use super::{ConfigFile, Exit, logging, output};
+use crate::site::{self, RunOptions, RunReport};
+use clap::Args;
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal},
+};
+
+/// Arguments of `dbb run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Stop when everything that is there now has an outcome; exits 1 if there were dead letters
+    #[arg(long)]
+    run_once: bool,
+    /// Timely workers (threads), in place of `workers`
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+}
+
+/// Runs until told to stop, or once.
+pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let mut sets = args.file.set.clone();
+    sets.extend(args.workers.map(|n| format!("workers={n}")));
+    let loaded = crate::config::load(&args.file.config, &sets)?;
+    logging::start(&loaded.config.log);
+    logging::warn_of(&loaded.warnings);
+    let options = RunOptions {
+        run_once: args.run_once,
+        progress: args.run_once && io::stderr().is_terminal(),
+        signals: true,
+    };
+    let report = site::run(&loaded.config, &options)?;
+    if !args.run_once {
+        return Ok(Exit::Ok);
+    }
+    output::print(&summary(&report))?;
+    Ok(if report.dead_letters_added > 0 {
+        Exit::Problems
+    } else {
+        Exit::Ok
+    })
+}
+
+/// What the run read, and how all events of the ledger stand after it.
+pub fn summary(report: &RunReport) -> String {
+    let mut text = format!("{} records read", report.records);
+    let mut part = |count: u64, what: &str| {
+        if count > 0 {
+            // A string cannot fail to take more.
+            let _ = write!(text, ", {count} {what}");
+        }
+    };
+    part(report.repeats, "repeats");
+    part(report.not_for_us.values().sum(), "not for us");
+    part(report.dead_letters_added, "new dead letters");
+    let _ = writeln!(text, ", in {:.1} s\n", report.elapsed.as_secs_f64());
+    text.push_str(&super::ledger::outcomes(&report.tallies));
+    if !report.not_for_us.is_empty() {
+        text.push('\n');
+        let rows = report
+            .not_for_us
+            .iter()
+            .map(|(reason, count)| vec![(*reason).into(), count.to_string()]);
+        text.push_str(&output::table(&["not for us", "records"], rows, &[1]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dbb_sinks::ledger::{State, Tally};
+    use std::{collections::BTreeMap, time::Duration};
+
+    #[test]
+    fn the_summary_adds_up_and_names_what_was_nobodys() {
+        let tally = |rse: &str, target: &str, outcome, count| Tally {
+            rse: rse.into(),
+            target: target.into(),
+            outcome,
+            count,
+        };
+        let report = RunReport {
+            records: 1220,
+            repeats: 11,
+            not_for_us: BTreeMap::from([("other_event_type", 7)]),
+            ingested: 1200,
+            dead_letters_added: 2,
+            tallies: vec![
+                tally("", "", State::Refused, 2),
+                tally("A_DISK", "main", State::Ingested, 1200),
+            ],
+            elapsed: Duration::from_millis(2540),
+        };
+        assert_eq!(
+            summary(&report),
+            "\
+1220 records read, 11 repeats, 7 not for us, 2 new dead letters, in 2.5 s
+
+rse           repository    ingested  already there  elsewhere  superseded  waiting  refused
+(unreadable)  (not routed)         0              0          0           0        0        2
+A_DISK        main              1200              0          0           0        0        0
+all                             1200              0          0           0        0        2
+
+not for us        records
+other_event_type        7
+"
+        );
+    }
+}

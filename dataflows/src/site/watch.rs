@@ -34,7 +34,7 @@ const LOOK_CLOSELY: Duration = Duration::from_secs(2);
 /// the ledger takes to see that a row has become due.
 const QUIET: Duration = Duration::from_millis(500);
 /// A run that is to end once waits for rows that are due within this time: a retry after a passing fault.
-const LINGER_SECONDS: f64 = 10.0;
+const LINGER_SECONDS: f64 = 5.0;
 
 /// What is watched.
 pub(super) struct Watched {
@@ -62,8 +62,6 @@ struct Seen {
     requests: u64,
     seconds: f64,
     starts: u64,
-    new_types: usize,
-    new_runs: usize,
 }
 
 /// Set when this process is asked to end.
@@ -215,17 +213,11 @@ impl Watch {
             for _ in seen.starts.max(1)..now.worker_starts {
                 self.on.metrics.worker_restarted(name);
             }
-            if now.new_dataset_types.len() > seen.new_types || now.new_runs.len() > seen.new_runs {
-                tracing::warn!(repository = %name, dataset_types = ?now.new_dataset_types, runs = ?now.new_runs,
-                    "new dataset types or RUNs were made by arriving files");
-            }
             *seen = Seen {
                 batches: now.batches,
                 requests: now.requests,
                 seconds: now.deliver_seconds,
                 starts: now.worker_starts,
-                new_types: now.new_dataset_types.len(),
-                new_runs: now.new_runs.len(),
             };
         }
     }

@@ -29,6 +29,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// True when one part of the source, such as a damaged file, is given up and the rest goes on.
+    pub fn is_partial(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
     /// True when the same call may succeed later without anyone changing anything.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Commit(_))

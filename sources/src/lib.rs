@@ -5,7 +5,11 @@
 //! ```
 
 pub mod error;
+pub mod kafka;
+pub mod log;
 pub mod source;
 
 pub use error::SourceError;
+pub use kafka::KafkaSettings;
+pub use log::LogSettings;
 pub use source::{OffsetStore, Offsets, Partition, Polled, Source, Waker};

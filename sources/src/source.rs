@@ -43,12 +43,20 @@ pub enum Polled {
 /// A restarted source emits again everything it was never `ack`ed for.
 pub trait Source: Send {
     /// Appends at most about `max` records that are ready to `batch`, and returns at once.
+    ///
+    /// An error leaves `batch` as it was. [`SourceError::is_partial`] tells whether the rest of the
+    /// source goes on: then it is to be reported and `poll` called again.
     fn poll(&mut self, batch: &mut Vec<Received>, max: usize) -> Result<Polled, SourceError>;
 
     /// Records that every event below these offsets is durably handled.
     ///
     /// Only partitions this source has emitted from are passed, and offsets never go backwards.
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError>;
+
+    /// Returns when all that was acked is stored for good; called once, at shutdown.
+    fn flush(&mut self) -> Result<(), SourceError> {
+        Ok(())
+    }
 
     /// Sets what to call when records arrive after a poll found none.
     fn set_waker(&mut self, waker: Waker);

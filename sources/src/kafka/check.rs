@@ -1,0 +1,106 @@
+//! Check: what a start would find, without reading or storing anything.
+
+use super::{settings::KafkaSettings, start};
+use crate::{Partition, SourceError};
+use rdkafka::{consumer::Consumer, error::KafkaError};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// What the brokers say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KafkaReport {
+    /// Brokers, `host:port`.
+    pub brokers: Vec<String>,
+    /// The topics that would be read.
+    pub topics: Vec<TopicReport>,
+    /// Names that are no topic, and patterns that match none.
+    pub missing: Vec<String>,
+    /// Who reads with the group now, by client id and host; a start would refuse.
+    pub members: Vec<String>,
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicReport {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    pub partitions: Vec<PartitionReport>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionReport {
+    /// Its number.
+    pub partition: i32,
+    /// The offset the group has stored.
+    pub committed: Option<u64>,
+    /// The oldest record there is.
+    pub first: u64,
+    /// The offset after the newest.
+    pub end: u64,
+    /// Records that a start would find to read.
+    pub lag: u64,
+    /// Records that were removed before they were read.
+    pub lost: u64,
+}
+
+/// Asks the brokers about everything that a start would need; takes at most about a minute.
+///
+/// # Errors
+///
+/// As for [`super::open`], but for a group with members, which is in the report.
+pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
+    let unreachable = |error: KafkaError| SourceError::Unreachable {
+        what: settings.service(),
+        detail: error.to_string(),
+    };
+    let wanted = settings.wanted()?;
+    let consumer = start::connect(settings, 1, &Arc::default())?;
+    let metadata = start::patiently(|| consumer.fetch_metadata(None, start::LIMIT)).map_err(unreachable)?;
+    let partitions = start::patiently(|| start::partitions(&consumer, &wanted)).map_err(unreachable)?;
+    let (standings, without) =
+        start::patiently(|| start::standings(&consumer, &partitions)).map_err(unreachable)?;
+    if let Some(partition) = without.first() {
+        let detail = format!("nobody leads {partition}");
+        return Err(SourceError::Unreachable {
+            what: settings.service(),
+            detail,
+        });
+    }
+    let mut topics: BTreeMap<Arc<str>, Vec<PartitionReport>> = BTreeMap::new();
+    for standing in standings {
+        let (begin, lost) = standing.begin(settings.start);
+        let Partition { stream, partition } = standing.partition.clone();
+        topics.entry(stream).or_default().push(PartitionReport {
+            partition,
+            committed: standing.committed,
+            first: standing.first,
+            end: standing.end,
+            lag: standing.end.saturating_sub(begin),
+            lost,
+        });
+    }
+    let missing = settings
+        .topics
+        .iter()
+        .zip(&wanted)
+        .filter(|(_, wanted)| !topics.keys().any(|topic| wanted.matches(topic)))
+        .map(|(text, _)| text.clone())
+        .collect();
+    Ok(KafkaReport {
+        brokers: metadata
+            .brokers()
+            .iter()
+            .map(|broker| format!("{}:{}", broker.host(), broker.port()))
+            .collect(),
+        missing,
+        topics: topics
+            .into_iter()
+            .map(|(name, partitions)| TopicReport {
+                name: name.to_string(),
+                partitions,
+            })
+            .collect(),
+        members: start::patiently(|| start::members(&consumer, &settings.group_id)).map_err(unreachable)?,
+    })
+}

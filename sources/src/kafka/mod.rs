@@ -1,0 +1,136 @@
+//! Kafka: assigned partitions of topics, one client a process, offsets committed when told to.
+//!
+//! ```text
+//!   brokers <--> client --> queue of each partition --> its worker
+//!                  ^                                       |
+//!                  +-- keeper <-- acks, lost offsets ------+
+//! ```
+//!
+//! In:    topics by name or pattern; new ones are picked up while running.
+//! Out:   records of committed transactions, in the order of their partition; partition p of a topic
+//!        goes to worker (hash of the topic + p) mod workers.
+//! State: what is read ahead, `read_ahead_bytes` in all; two offsets a partition.
+//!
+//! The group stores offsets and has no members: brokers let others read with it, so a live member
+//! found at the start is an error. Where retention was faster than reading, the gap is reported and
+//! reading goes on with the oldest record.
+
+mod check;
+mod commits;
+mod keeper;
+mod monitor;
+mod settings;
+mod start;
+mod worker;
+
+pub use check::{KafkaReport, PartitionReport, TopicReport, check};
+pub use monitor::{KafkaSnapshot, KafkaStatistics, PartitionStatistics};
+pub use settings::{KafkaSettings, Mechanism, Protocol, Security, Start};
+
+use crate::{Partition, Source, SourceError};
+use keeper::{Desk, Keeper, worker_of};
+use monitor::Monitor;
+use rdkafka::error::KafkaError;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    thread,
+    time::{Duration, Instant},
+};
+use worker::{KafkaSource, Session};
+
+/// One source for each of `workers`, which are some of `peers` workers in all, and their statistics.
+///
+/// With `once`, a source is finished when it has emitted what was there at this call.
+///
+/// # Errors
+///
+/// [`SourceError::Configuration`] for settings that cannot work, a login that is refused, or a group
+/// that has a live member; [`SourceError::Unreachable`] if no broker answers within 20 s.
+pub fn open(
+    settings: &KafkaSettings,
+    workers: Range<usize>,
+    peers: usize,
+    once: bool,
+) -> Result<(Vec<Box<dyn Source>>, KafkaStatistics), SourceError> {
+    let (wanted, peers) = (settings.wanted()?, peers.max(1));
+    let unreachable = |error: KafkaError| SourceError::Unreachable {
+        what: settings.service(),
+        detail: error.to_string(),
+    };
+
+    // A client for the questions: the one that reads must know how many partitions share its memory.
+    let asking = start::connect(settings, 1, &Arc::default())?;
+    let mine: Vec<Partition> = start::patiently(|| start::partitions(&asking, &wanted))
+        .map_err(unreachable)?
+        .into_iter()
+        .filter(|partition| workers.contains(&worker_of(partition, peers)))
+        .collect();
+    let asked = Instant::now();
+    let standings = loop {
+        let (standings, without) =
+            start::patiently(|| start::standings(&asking, &mine)).map_err(unreachable)?;
+        if without.is_empty() || (!once && asked.elapsed() > start::PATIENCE) {
+            break standings;
+        }
+        if asked.elapsed() > start::PATIENCE {
+            let detail = format!("nobody leads {}", without[0]);
+            return Err(SourceError::Unreachable {
+                what: settings.service(),
+                detail,
+            });
+        }
+    };
+    let begin: BTreeMap<Partition, u64> = standings
+        .iter()
+        .map(|standing| (standing.partition.clone(), standing.begin(settings.start).0))
+        .collect();
+    start::claim(&asking, &settings.group_id, &begin)?;
+    drop(asking);
+
+    let monitor = Arc::new(Monitor::default());
+    let consumer = Arc::new(start::connect(settings, mine.len(), &monitor)?);
+    let (orders, ordered) = crossbeam_channel::unbounded();
+    let stop = Arc::new(AtomicBool::new(false));
+    let session = Arc::new(Session {
+        service: settings.service(),
+        monitor: monitor.clone(),
+        stop: stop.clone(),
+        keeper: Mutex::new(None),
+    });
+    let (mut desks, mut sources) = (Vec::new(), Vec::new());
+    for _ in workers.clone() {
+        let (given, receiver) = crossbeam_channel::unbounded();
+        let bell = Arc::new(keeper::Bell::default());
+        desks.push(Desk {
+            given,
+            bell: bell.clone(),
+        });
+        let source = KafkaSource::new(session.clone(), receiver, orders.clone(), bell, once);
+        sources.push(Box::new(source) as Box<dyn Source>);
+    }
+    let mut keeper = Keeper {
+        consumer,
+        monitor: monitor.clone(),
+        wanted,
+        start: settings.start,
+        workers,
+        peers,
+        desks,
+        orders: ordered,
+        discover_every: (!once).then(|| Duration::from_secs(settings.discover_seconds.max(1))),
+        read: Default::default(),
+        missing: Default::default(),
+        restarts: Default::default(),
+    };
+    keeper.give(standings).map_err(unreachable)?;
+    let thread = thread::Builder::new()
+        .name("kafka-keeper".into())
+        .spawn(move || keeper.run(&stop))
+        .map_err(|error| SourceError::Configuration(format!("could not start a thread: {error}")))?;
+    if let Ok(mut slot) = session.keeper.lock() {
+        *slot = Some(thread);
+    }
+    Ok((sources, KafkaStatistics(monitor)))
+}

@@ -1,0 +1,344 @@
+//! Settings of the Kafka source, and what they become for librdkafka.
+
+use crate::SourceError;
+use rdkafka::ClientConfig;
+use regex::Regex;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+/// Which topics to read, from where, as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// Brokers to ask first, `host:port`.
+    pub brokers: Vec<String>,
+    /// The consumer group that stores the offsets. No other program may read with it meanwhile.
+    pub group_id: String,
+    /// Topics by name, or all whose whole name matches a regular expression between slashes:
+    /// `/(usdf\.)?SLAC_.*/`. Topics that appear later are read from their beginning.
+    pub topics: Vec<String>,
+    /// The name by which brokers' logs and quotas know this program.
+    #[serde(default = "client_id")]
+    pub client_id: String,
+    /// Where to begin a partition of which the group has committed nothing.
+    #[serde(default)]
+    pub start: Start,
+    /// Encryption and login.
+    #[serde(default)]
+    pub security: Security,
+    /// Longest a broker waits for more records before it answers, in milliseconds.
+    #[serde(default = "fetch_wait_ms")]
+    pub fetch_wait_ms: u32,
+    /// Most that is read ahead, over all partitions known at the start, in bytes.
+    #[serde(default = "read_ahead_bytes")]
+    pub read_ahead_bytes: usize,
+    /// How often new topics and partitions are looked for, in seconds.
+    #[serde(default = "discover_seconds")]
+    pub discover_seconds: u64,
+    /// Further properties of librdkafka, by its own names.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+fn client_id() -> String {
+    "dbb".into()
+}
+
+fn fetch_wait_ms() -> u32 {
+    10
+}
+
+fn read_ahead_bytes() -> usize {
+    16 * 1024 * 1024
+}
+
+fn discover_seconds() -> u64 {
+    10
+}
+
+/// Where to begin without a committed offset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// At the oldest record.
+    #[default]
+    Earliest,
+    /// After the newest record; what is there already is not read.
+    Latest,
+}
+
+/// Encryption and login.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    /// How to speak to the brokers.
+    pub protocol: Protocol,
+    /// Certificates of the authorities to trust, PEM; the system's without it.
+    pub ca_file: Option<PathBuf>,
+    /// This client's certificate, PEM.
+    pub certificate_file: Option<PathBuf>,
+    /// The key of that certificate, PEM, not encrypted.
+    pub key_file: Option<PathBuf>,
+    /// How the password is shown to the broker.
+    pub mechanism: Option<Mechanism>,
+    /// The user.
+    pub username: Option<String>,
+    /// A file that holds the password and nothing else.
+    pub password_file: Option<PathBuf>,
+}
+
+/// How to speak to the brokers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// In the clear, as anybody.
+    #[default]
+    Plaintext,
+    /// Encrypted; as the owner of the client certificate, if one is given.
+    Ssl,
+    /// In the clear, with a password.
+    SaslPlaintext,
+    /// Encrypted, with a password.
+    SaslSsl,
+}
+
+/// How the password is shown to the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Mechanism {
+    /// As it is.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// By challenge and response.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// By challenge and response.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// What nothing may be lost or reported wrong without.
+const OURS: [&str; 8] = [
+    "bootstrap.servers",
+    "group.id",
+    "group.instance.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "enable.partition.eof",
+    "statistics.interval.ms",
+];
+
+impl KafkaSettings {
+    /// The settings with nothing but what has no default.
+    pub fn of(brokers: impl Into<String>, group_id: impl Into<String>, topics: &[&str]) -> Self {
+        Self {
+            brokers: brokers
+                .into()
+                .split(',')
+                .map(|broker| broker.trim().to_owned())
+                .collect(),
+            group_id: group_id.into(),
+            topics: topics.iter().map(|topic| topic.to_string()).collect(),
+            client_id: client_id(),
+            start: Start::default(),
+            security: Security::default(),
+            fetch_wait_ms: fetch_wait_ms(),
+            read_ahead_bytes: read_ahead_bytes(),
+            discover_seconds: discover_seconds(),
+            options: BTreeMap::new(),
+        }
+    }
+
+    /// The service by name and address, for messages.
+    pub(super) fn service(&self) -> String {
+        format!("Kafka at {}", self.brokers.join(","))
+    }
+
+    /// The settings in librdkafka's words, for a consumer of `partitions` partitions.
+    pub(super) fn client(&self, partitions: usize) -> Result<ClientConfig, SourceError> {
+        if self.brokers.is_empty() || self.group_id.is_empty() || self.topics.is_empty() {
+            return Err(wrong("kafka needs brokers, a group_id and topics"));
+        }
+        let mut config = ClientConfig::new();
+        // The limit holds for each partition's queue; a record larger than it still comes through.
+        let queue = (self.read_ahead_bytes / partitions.max(1)).clamp(64 * 1024, 64 * 1024 * 1024);
+        config
+            .set("client.id", &self.client_id)
+            .set("isolation.level", "read_committed")
+            .set("fetch.wait.max.ms", self.fetch_wait_ms.to_string())
+            .set(
+                "fetch.max.bytes",
+                self.read_ahead_bytes
+                    .clamp(1024 * 1024, 512 * 1024 * 1024)
+                    .to_string(),
+            )
+            .set("max.partition.fetch.bytes", queue.min(1024 * 1024).to_string())
+            .set("queued.max.messages.kbytes", (queue / 1024).to_string())
+            .set("fetch.error.backoff.ms", "100")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("socket.keepalive.enable", "true")
+            .set("check.crcs", "true");
+        self.security.apply(&mut config)?;
+        for (name, value) in &self.options {
+            if OURS.contains(&name.as_str()) {
+                return Err(wrong(format!(
+                    "kafka option `{name}` cannot be set: dbb depends on its value"
+                )));
+            }
+            config.set(name, value);
+        }
+        config
+            .set("bootstrap.servers", self.brokers.join(","))
+            .set("group.id", &self.group_id)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "2000");
+        Ok(config)
+    }
+
+    /// The topics to look for.
+    pub(super) fn wanted(&self) -> Result<Vec<Wanted>, SourceError> {
+        self.topics.iter().map(|topic| Wanted::parse(topic)).collect()
+    }
+}
+
+impl Security {
+    fn apply(&self, config: &mut ClientConfig) -> Result<(), SourceError> {
+        let (protocol, login) = match self.protocol {
+            Protocol::Plaintext => ("plaintext", false),
+            Protocol::Ssl => ("ssl", false),
+            Protocol::SaslPlaintext => ("sasl_plaintext", true),
+            Protocol::SaslSsl => ("sasl_ssl", true),
+        };
+        config.set("security.protocol", protocol);
+        let files = [
+            ("ssl.ca.location", &self.ca_file),
+            ("ssl.certificate.location", &self.certificate_file),
+            ("ssl.key.location", &self.key_file),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                fs::metadata(file)
+                    .map_err(|error| wrong(format!("cannot read `{}`: {error}", file.display())))?;
+                config.set(name, file.display().to_string());
+            }
+        }
+        if !login {
+            return Ok(());
+        }
+        let (Some(mechanism), Some(username), Some(file)) =
+            (self.mechanism, &self.username, &self.password_file)
+        else {
+            return Err(wrong(format!(
+                "kafka security {protocol} needs mechanism, username and password_file"
+            )));
+        };
+        let password = fs::read_to_string(file).map_err(|error| {
+            wrong(format!(
+                "cannot read the password in `{}`: {error}",
+                file.display()
+            ))
+        })?;
+        config
+            .set("sasl.mechanisms", mechanism.as_str())
+            .set("sasl.username", username)
+            .set("sasl.password", password.trim_end_matches(['\r', '\n']));
+        Ok(())
+    }
+}
+
+impl Mechanism {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// A topic by name, or all that match.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    Name(String),
+    Pattern(Regex),
+}
+
+impl Wanted {
+    fn parse(text: &str) -> Result<Self, SourceError> {
+        let Some(pattern) = text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) else {
+            return Ok(Self::Name(text.to_owned()));
+        };
+        Regex::new(&format!("^(?:{pattern})$"))
+            .map(Self::Pattern)
+            .map_err(|error| {
+                wrong(format!(
+                    "topic pattern `{text}` is not a regular expression: {error}"
+                ))
+            })
+    }
+
+    /// True for a topic to read. Kafka's and MirrorMaker's own are read only by name.
+    pub(super) fn matches(&self, topic: &str) -> bool {
+        match self {
+            Self::Name(name) => name == topic,
+            Self::Pattern(pattern) => {
+                !topic.starts_with("__") && !topic.ends_with(".internal") && pattern.is_match(topic)
+            }
+        }
+    }
+}
+
+fn wrong(text: impl Into<String>) -> SourceError {
+    SourceError::Configuration(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_names_with_or_without_an_alias_but_not_internal_topics() {
+        let wanted = Wanted::parse(r"/(\w+\.)?SLAC_.*/").unwrap();
+        assert!(wanted.matches("SLAC_RAW-raw") && wanted.matches("usdf.SLAC_RAW-raw"));
+        assert!(!wanted.matches("X-SLAC_RAW") && !wanted.matches("SLAC_.checkpoints.internal"));
+        assert!(Wanted::parse("SLAC_RAW").unwrap().matches("SLAC_RAW"));
+        assert!(Wanted::parse("/(/").unwrap_err().to_string().contains("`/(/`"));
+    }
+
+    #[test]
+    fn options_are_passed_on_except_those_that_would_lose_events() {
+        let mut settings = KafkaSettings::of("a:1, b:2", "g", &["t"]);
+        settings.options.insert("socket.timeout.ms".into(), "1000".into());
+        let config = settings.client(1).unwrap();
+        assert_eq!(config.get("socket.timeout.ms"), Some("1000"));
+        assert_eq!(config.get("bootstrap.servers"), Some("a:1,b:2"));
+        settings
+            .options
+            .insert("enable.auto.commit".into(), "true".into());
+        assert!(
+            settings
+                .client(1)
+                .unwrap_err()
+                .to_string()
+                .contains("enable.auto.commit")
+        );
+    }
+
+    #[test]
+    fn a_login_says_what_it_lacks() {
+        let mut settings = KafkaSettings::of("a:1", "g", &["t"]);
+        settings.security.protocol = Protocol::SaslSsl;
+        assert!(
+            settings
+                .client(1)
+                .unwrap_err()
+                .to_string()
+                .contains("password_file")
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Start: what the brokers say before the first record is read.
+//!
+//! Topics and partitions, where the group has left each, how far they go, and whether somebody else
+//! is reading with the same group.
+
+use super::{
+    commits,
+    monitor::{Context, Monitor},
+    settings::{KafkaSettings, Start, Wanted},
+};
+use crate::{Partition, SourceError};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode as Code},
+};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::warn;
+
+/// Longest that one question to the brokers may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(5);
+
+/// Longest that a start waits for brokers that do not answer, or are not ready.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A partition and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) partition: Partition,
+    /// What the group has stored.
+    pub(super) committed: Option<u64>,
+    /// The oldest record there is.
+    pub(super) first: u64,
+    /// The offset after the newest.
+    pub(super) end: u64,
+}
+
+impl Standing {
+    /// Where to begin reading, and how many records were removed unread.
+    pub(super) fn begin(&self, start: Start) -> (u64, u64) {
+        match self.committed {
+            Some(committed) if committed > self.end => {
+                let (partition, end) = (&self.partition, self.end);
+                warn!(%partition, committed, end, "partition ends before what was read of it: reading it from its beginning");
+                (self.first, 0)
+            }
+            Some(committed) => (committed.max(self.first), self.first.saturating_sub(committed)),
+            None if start == Start::Latest => (self.end, 0),
+            None => (self.first, 0),
+        }
+    }
+}
+
+/// A client that is connected and let in.
+pub(super) fn connect(
+    settings: &KafkaSettings,
+    partitions: usize,
+    monitor: &Arc<Monitor>,
+) -> Result<BaseConsumer<Context>, SourceError> {
+    let consumer: BaseConsumer<Context> = settings
+        .client(partitions)?
+        .create_with_context(Context(monitor.clone()))
+        .map_err(|error| SourceError::Configuration(format!("kafka: {error}")))?;
+    let start = Instant::now();
+    loop {
+        let asked = consumer.fetch_metadata(None, Duration::from_secs(1));
+        // Its events are errors: nothing is assigned.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        let Err(error) = asked else { return Ok(consumer) };
+        if let Some(refused) = monitor.refused() {
+            return Err(SourceError::Configuration(format!(
+                "{} refuses the login: {refused}",
+                settings.service()
+            )));
+        }
+        if start.elapsed() > PATIENCE {
+            let detail = monitor.last_error().unwrap_or_else(|| error.to_string());
+            return Err(SourceError::Unreachable {
+                what: settings.service(),
+                detail,
+            });
+        }
+    }
+}
+
+/// The partitions of all topics that are wanted and exist.
+pub(super) fn partitions(
+    consumer: &BaseConsumer<Context>,
+    wanted: &[Wanted],
+) -> Result<Vec<Partition>, KafkaError> {
+    let metadata = consumer.fetch_metadata(None, LIMIT)?;
+    let mut found = Vec::new();
+    for topic in metadata.topics() {
+        if topic.error().is_none() && wanted.iter().any(|wanted| wanted.matches(topic.name())) {
+            let stream: Arc<str> = topic.name().into();
+            found.extend(topic.partitions().iter().map(|p| Partition {
+                stream: stream.clone(),
+                partition: p.id(),
+            }));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where each partition stands, and which cannot be asked because nobody leads them just now.
+pub(super) fn standings(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[Partition],
+) -> Result<(Vec<Standing>, Vec<Partition>), KafkaError> {
+    let (mut standings, mut without) = (Vec::new(), Vec::new());
+    if partitions.is_empty() {
+        return Ok((standings, without));
+    }
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(&partition.stream, partition.partition);
+    }
+    let committed = consumer.committed_offsets(list, LIMIT)?.to_topic_map();
+    for partition in partitions {
+        match consumer.fetch_watermarks(&partition.stream, partition.partition, LIMIT) {
+            Ok((first, end)) => {
+                let committed = committed.get(&(partition.stream.to_string(), partition.partition));
+                standings.push(Standing {
+                    partition: partition.clone(),
+                    committed: committed.and_then(|offset| u64::try_from(offset.to_raw()?).ok()),
+                    first: first.max(0) as u64,
+                    end: end.max(0) as u64,
+                });
+            }
+            Err(error) => {
+                warn!(%partition, %error, "partition cannot be asked");
+                without.push(partition.clone());
+            }
+        }
+    }
+    Ok((standings, without))
+}
+
+/// Somebody else who reads with the group: client id and host.
+pub(super) fn members(consumer: &BaseConsumer<Context>, group: &str) -> Result<Vec<String>, KafkaError> {
+    let list = consumer.fetch_group_list(Some(group), LIMIT)?;
+    let members = list.groups().iter().flat_map(|found| found.members());
+    Ok(members
+        .map(|member| format!("`{}` at {}", member.client_id(), member.client_host()))
+        .collect())
+}
+
+/// Refuses a group that somebody else reads with, and stores where every partition begins.
+///
+/// The storing is the proof: brokers let nobody outside store offsets while a group has members.
+pub(super) fn claim(
+    consumer: &BaseConsumer<Context>,
+    group: &str,
+    begin: &BTreeMap<Partition, u64>,
+) -> Result<(), SourceError> {
+    match members(consumer, group) {
+        Ok(members) if !members.is_empty() => return Err(taken(group, &members.join(", "))),
+        Ok(_) => {}
+        // One of several brokers is down, say.
+        Err(error) => warn!(%error, group, "could not ask all brokers who reads with the group"),
+    }
+    if begin.is_empty() {
+        return Ok(());
+    }
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in begin {
+        commits::add(&mut list, partition, *offset);
+    }
+    patiently(|| consumer.commit(&list, CommitMode::Sync)).map_err(|error| match error.rdkafka_error_code() {
+        Some(
+            Code::UnknownMemberId
+            | Code::IllegalGeneration
+            | Code::StaleMemberEpoch
+            | Code::FencedMemberEpoch,
+        ) => taken(
+            group,
+            "a program that this version of the group protocol does not name",
+        ),
+        Some(Code::GroupAuthorizationFailed | Code::TopicAuthorizationFailed) => SourceError::Configuration(
+            format!("not allowed to store offsets for group `{group}`: {error}"),
+        ),
+        _ => SourceError::Commit(format!("group `{group}`: {error}")),
+    })
+}
+
+fn taken(group: &str, who: &str) -> SourceError {
+    SourceError::Configuration(format!(
+        "group `{group}` is being read by {who}: stop it first, or wait until its session times out"
+    ))
+}
+
+/// Asks again while brokers are starting, electing or loading.
+pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let start = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if passes(&error) && start.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(200))
+            }
+            other => return other,
+        }
+    }
+}
+
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::TimedOutQueue
+                | Code::WaitingForCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotCoordinator
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::UnknownTopic
+                | Code::NetworkException
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_begins_where_the_group_left_it_or_at_what_is_left_of_it() {
+        let partition = Partition {
+            stream: "t".into(),
+            partition: 0,
+        };
+        let standing = |committed| Standing {
+            partition: partition.clone(),
+            committed,
+            first: 10,
+            end: 20,
+        };
+        assert_eq!(standing(Some(15)).begin(Start::Earliest), (15, 0));
+        assert_eq!(standing(Some(4)).begin(Start::Latest), (10, 6));
+        assert_eq!(standing(Some(21)).begin(Start::Earliest), (10, 0));
+        assert_eq!(standing(None).begin(Start::Earliest), (10, 0));
+        assert_eq!(standing(None).begin(Start::Latest), (20, 0));
+    }
+}

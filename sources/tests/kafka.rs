@@ -1,0 +1,424 @@
+//! The Kafka source against real brokers: what it emits, where it resumes, what it survives.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use dbb_events::Received;
+use dbb_sources::{
+    KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
+    kafka::{self, KafkaStatistics, Mechanism, Protocol, Security, Start},
+};
+use dbb_test_services::{Kafka, KafkaOptions, scratch};
+use rdkafka::{
+    ClientConfig,
+    consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+type Sources = (Vec<Box<dyn Source>>, KafkaStatistics);
+
+fn settings(kafka: &Kafka, group: &str, topics: &[&str]) -> KafkaSettings {
+    KafkaSettings {
+        discover_seconds: 1,
+        ..KafkaSettings::of(kafka.bootstrap(), group, topics)
+    }
+}
+
+fn open(settings: &KafkaSettings, workers: usize) -> Sources {
+    kafka::open(settings, 0..workers, workers, false).unwrap()
+}
+
+/// Polls all sources until `count` records came, and a little longer.
+fn read(sources: &mut [Box<dyn Source>], count: usize) -> Vec<Received> {
+    let (mut batch, start) = (Vec::new(), Instant::now());
+    while batch.len() < count {
+        for source in &mut *sources {
+            source.poll(&mut batch, 100).unwrap();
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(90),
+            "only {} of {count} records came",
+            batch.len()
+        );
+        sleep(Duration::from_millis(2));
+    }
+    for _ in 0..150 {
+        for source in &mut *sources {
+            source.poll(&mut batch, 100).unwrap();
+        }
+        sleep(Duration::from_millis(2));
+    }
+    batch
+}
+
+/// Polls one source to its end.
+fn drain(source: &mut Box<dyn Source>) -> Vec<Received> {
+    let (mut batch, start) = (Vec::new(), Instant::now());
+    while source.poll(&mut batch, 100).unwrap() != Polled::Finished {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "no end after {} records",
+            batch.len()
+        );
+        sleep(Duration::from_millis(2));
+    }
+    batch
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+fn values(batch: &[Received]) -> BTreeSet<usize> {
+    batch
+        .iter()
+        .map(|record| std::str::from_utf8(&record.body).unwrap().parse().unwrap())
+        .collect()
+}
+
+/// The offsets after all of these records.
+fn after(batch: &[Received]) -> Offsets {
+    let mut offsets = BTreeMap::new();
+    for record in batch {
+        let partition = Partition {
+            stream: record.place.stream.clone(),
+            partition: record.place.partition,
+        };
+        let next = offsets.entry(partition).or_insert(0);
+        assert!(*next <= record.place.offset, "offsets rise within a partition");
+        *next = record.place.offset + 1;
+    }
+    offsets
+}
+
+#[test]
+fn all_is_emitted_once_and_after_a_restart_what_was_not_acked() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("restart", 6).unwrap();
+    kafka.produce("restart", None, numbers(0..3000)).unwrap();
+    let settings = settings(kafka, "restart", &["restart"]);
+    let (mut sources, statistics) = open(&settings, 3);
+    let first = read(&mut sources, 3000);
+    assert_eq!((first.len(), values(&first)), (3000, (0..3000).collect()));
+    assert!(
+        first
+            .iter()
+            .all(|record| record.topic.as_deref() == Some("restart") && record.appended_at.is_some())
+    );
+    let all = after(&first);
+    assert_eq!(all.len(), 6);
+    // Half of each partition is handled; each worker tells its own.
+    let half: Offsets = all
+        .iter()
+        .map(|(partition, next)| (partition.clone(), next / 2))
+        .collect();
+    for source in &mut sources {
+        source.ack(&half).unwrap();
+    }
+    sources[0].flush().unwrap();
+    assert_eq!(kafka.committed("restart", "restart", 4).unwrap(), Some(250));
+    // An ack never takes anything back.
+    sources[0]
+        .ack(&half.keys().map(|partition| (partition.clone(), 1)).collect())
+        .unwrap();
+    sources[0].flush().unwrap();
+    let snapshot = statistics.snapshot();
+    assert!(
+        snapshot
+            .partitions
+            .iter()
+            .all(|p| p.next == 500 && p.committed == Some(250) && p.lag == 0),
+        "{snapshot:?}"
+    );
+    drop(sources);
+
+    let (mut sources, _) = open(&settings, 1);
+    let again = read(&mut sources, 1500);
+    assert_eq!(again.len(), 1500);
+    assert!(again.iter().all(|record| record.place.offset >= 250));
+    sources[0].ack(&all).unwrap();
+    sources[0].flush().unwrap();
+    drop(sources);
+    assert!(read(&mut open(&settings, 2).0, 0).is_empty());
+}
+
+#[test]
+fn new_topics_and_partitions_are_picked_up_while_running() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("grow-a", 1).unwrap();
+    kafka.produce("grow-a", None, numbers(0..10)).unwrap();
+    // What is there at the start is skipped, what comes later is not.
+    let settings = KafkaSettings {
+        start: Start::Latest,
+        ..settings(kafka, "grow", &[r"/(mirror\.)?grow-\w+/"])
+    };
+    let (mut sources, statistics) = open(&settings, 2);
+    assert!(read(&mut sources, 0).is_empty());
+    kafka.create_topic("mirror.grow-b", 3).unwrap();
+    kafka.create_topic("other", 1).unwrap();
+    kafka.produce("mirror.grow-b", None, numbers(10..40)).unwrap();
+    kafka.produce("other", None, numbers(90..99)).unwrap();
+    kafka.add_partitions("grow-a", 3).unwrap();
+    kafka.produce("grow-a", None, numbers(40..70)).unwrap();
+    let batch = read(&mut sources, 60);
+    assert_eq!((batch.len(), values(&batch)), (60, (10..70).collect()));
+    for source in &mut sources {
+        source.ack(&after(&batch)).unwrap();
+        source.flush().unwrap();
+    }
+    assert_eq!(kafka.committed("grow", "mirror.grow-b", 2).unwrap(), Some(10));
+    // A topic that is deleted and made again is a new one.
+    kafka.delete_topic("mirror.grow-b").unwrap();
+    let start = Instant::now();
+    while statistics.snapshot().partitions.len() > 3 {
+        read(&mut sources, 0);
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    kafka.create_topic("mirror.grow-b", 1).unwrap();
+    kafka.produce("mirror.grow-b", None, numbers(70..75)).unwrap();
+    assert_eq!(values(&read(&mut sources, 5)), (70..75).collect());
+}
+
+#[test]
+fn a_group_with_a_live_member_is_refused_by_name() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("taken", 1).unwrap();
+    for protocol in ["classic", "consumer"] {
+        let group = format!("taken-{protocol}");
+        let other: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", kafka.bootstrap())
+            .set("group.id", &group)
+            .set("group.protocol", protocol)
+            .set("client.id", "ctrl_ingestd")
+            .create()
+            .unwrap();
+        other.subscribe(&["taken"]).unwrap();
+        let start = Instant::now();
+        while other.assignment().unwrap().count() == 0 {
+            other.poll(Duration::from_millis(100));
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "the other program got no partition"
+            );
+        }
+        let settings = settings(kafka, &group, &["taken"]);
+        let error = kafka::open(&settings, 0..1, 1, false).map(drop).unwrap_err();
+        assert!(matches!(error, SourceError::Configuration(_)), "{error}");
+        assert!(error.to_string().contains(&group), "{error}");
+        if protocol == "classic" {
+            assert!(
+                error.to_string().contains("`ctrl_ingestd` at /127.0.0.1"),
+                "{error}"
+            );
+            assert_eq!(kafka::check(&settings).unwrap().members.len(), 1);
+        }
+        drop(other);
+        kafka::open(&settings, 0..1, 1, false).map(drop).unwrap();
+    }
+}
+
+#[test]
+fn a_killed_broker_is_waited_for_and_nothing_is_lost_or_repeated() {
+    let mut kafka = Kafka::start().unwrap();
+    kafka.create_topic("events", 3).unwrap();
+    kafka.produce("events", None, numbers(0..300)).unwrap();
+    let (mut sources, statistics) = open(&settings(&kafka, "g", &["events"]), 2);
+    let mut all = read(&mut sources, 300);
+    kafka.kill(0).unwrap();
+    assert!(read(&mut sources, 0).is_empty());
+    for source in &mut sources {
+        // Stored later, when there is somebody to store it.
+        source.ack(&after(&all)).unwrap();
+    }
+    kafka.restart(0).unwrap();
+    kafka.produce("events", None, numbers(300..600)).unwrap();
+    all.extend(read(&mut sources, 300));
+    assert_eq!((all.len(), values(&all)), (600, (0..600).collect()));
+    sources[1].flush().unwrap();
+    assert_eq!(kafka.committed("g", "events", 0).unwrap(), Some(100));
+    assert!(statistics.snapshot().received_records_total >= 300);
+}
+
+#[test]
+fn a_finished_source_has_emitted_all_committed_transactions_and_no_aborted_one() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("transactions", 2).unwrap();
+    let producer: BaseProducer = kafka.config().set("transactional.id", "t").create().unwrap();
+    let limit = Duration::from_secs(30);
+    producer.init_transactions(limit).unwrap();
+    for (round, commit) in [true, false, true, false].into_iter().enumerate() {
+        producer.begin_transaction().unwrap();
+        for n in round * 10..round * 10 + 10 {
+            let value = n.to_string();
+            producer
+                .send(
+                    BaseRecord::<(), str>::to("transactions")
+                        .partition(0)
+                        .payload(&value),
+                )
+                .unwrap();
+        }
+        if commit {
+            producer.commit_transaction(limit).unwrap();
+        } else {
+            producer.flush(limit).unwrap();
+            producer.abort_transaction(limit).unwrap();
+        }
+    }
+    let settings = settings(kafka, "transactions", &["transactions"]);
+    let (mut sources, statistics) = kafka::open(&settings, 0..3, 3, true).unwrap();
+    let mut all = Vec::new();
+    for source in &mut sources {
+        all.extend(drain(source));
+    }
+    assert_eq!((all.len(), values(&all)), (20, (0..10).chain(20..30).collect()));
+    assert!(
+        statistics.snapshot().partitions.iter().all(|p| p.lag == 0),
+        "{:?}",
+        statistics.snapshot()
+    );
+}
+
+#[test]
+fn records_removed_unread_are_counted_and_reading_goes_on() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("gap", 1).unwrap();
+    kafka.produce("gap", None, numbers(0..100)).unwrap();
+    let mut settings = settings(kafka, "gap", &["gap"]);
+    settings.read_ahead_bytes = 64 * 1024;
+    let (mut sources, _) = open(&settings, 1);
+    let first = read(&mut sources, 100);
+    sources[0].ack(&after(&first[..10])).unwrap();
+    sources[0].flush().unwrap();
+    drop(sources);
+    kafka.delete_records("gap", 0, 40).unwrap();
+    assert_eq!(kafka::check(&settings).unwrap().topics[0].partitions[0].lost, 30);
+    let (mut sources, statistics) = open(&settings, 1);
+    let second = read(&mut sources, 60);
+    assert_eq!(values(&second), (40..100).collect());
+    assert_eq!(statistics.snapshot().lost_records_total, 30);
+
+    // Retention overtakes a reader that runs: it has read ahead what its memory holds, no more.
+    let pad = "0".repeat(10_000);
+    kafka
+        .produce("gap", None, (100..900).map(|n| format!("{pad}{n}")))
+        .unwrap();
+    sleep(Duration::from_secs(2));
+    kafka.delete_records("gap", 0, 890).unwrap();
+    let mut third = Vec::new();
+    let start = Instant::now();
+    while third
+        .last()
+        .is_none_or(|record: &Received| record.place.offset < 899)
+    {
+        sources[0].poll(&mut third, 100).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(60));
+        sleep(Duration::from_millis(2));
+    }
+    let lost = statistics.snapshot().lost_records_total - 30;
+    assert!(lost > 100, "{lost}");
+    assert_eq!(third.len() as u64, 800 - lost);
+    after(&third);
+}
+
+#[test]
+fn a_worker_that_found_nothing_is_woken() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("wake", 1).unwrap();
+    let (mut sources, _) = open(&settings(kafka, "wake", &["wake"]), 1);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = calls.clone();
+    sources[0].set_waker(Arc::new(move || {
+        counter.fetch_add(1, SeqCst);
+    }));
+    let mut batch = Vec::new();
+    for round in 1..=3 {
+        while sources[0].poll(&mut batch, 100).unwrap() != Polled::Idle || calls.swap(0, SeqCst) > 0 {
+            sleep(Duration::from_millis(100));
+        }
+        kafka.produce("wake", None, ["1"]).unwrap();
+        let start = Instant::now();
+        while calls.load(SeqCst) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(30), "nobody called");
+            sleep(Duration::from_millis(1));
+        }
+        while batch.len() < round {
+            sources[0].poll(&mut batch, 100).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_login_with_scram_over_tls_is_let_in_and_a_wrong_password_is_a_configuration_error() {
+    let kafka = Kafka::with(KafkaOptions {
+        secured: true,
+        ..KafkaOptions::default()
+    })
+    .unwrap();
+    let folder = scratch("password").unwrap();
+    let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
+    std::fs::write(&right, format!("{}\n", Kafka::PASSWORD)).unwrap();
+    std::fs::write(&wrong, "a guess").unwrap();
+    kafka.create_topic("events", 1).unwrap();
+    kafka.produce("events", None, numbers(0..5)).unwrap();
+    let security = |mechanism, password: &std::path::Path| Security {
+        protocol: Protocol::SaslSsl,
+        ca_file: Some(kafka.certificates().unwrap().authority.clone()),
+        mechanism: Some(mechanism),
+        username: Some(Kafka::USER.into()),
+        password_file: Some(password.into()),
+        ..Security::default()
+    };
+    let mut settings = KafkaSettings::of(kafka.bootstrap_sasl(), "g", &["events"]);
+    for mechanism in [Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512] {
+        settings.security = security(mechanism, &right);
+        assert_eq!(read(&mut open(&settings, 1).0, 5).len(), 5);
+    }
+    settings.security = security(Mechanism::ScramSha512, &wrong);
+    let error = kafka::open(&settings, 0..1, 1, false).map(drop).unwrap_err();
+    assert!(matches!(error, SourceError::Configuration(_)), "{error}");
+    // By certificate.
+    let certificates = kafka.certificates().unwrap();
+    settings.brokers = vec![kafka.bootstrap_tls()];
+    settings.security = Security {
+        protocol: Protocol::Ssl,
+        ca_file: Some(certificates.authority.clone()),
+        certificate_file: Some(certificates.client.clone()),
+        key_file: Some(certificates.client_key.clone()),
+        ..Security::default()
+    };
+    assert_eq!(read(&mut open(&settings, 1).0, 5).len(), 5);
+}
+
+#[test]
+fn a_check_tells_what_is_there_and_what_is_not() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("check", 2).unwrap();
+    kafka.produce("check", Some(1), numbers(0..7)).unwrap();
+    let report = kafka::check(&settings(kafka, "check", &["check", "nowhere", "/no.*/"])).unwrap();
+    assert_eq!(report.brokers, [kafka.bootstrap()]);
+    assert_eq!(report.missing, ["nowhere", "/no.*/"]);
+    let partition = &report.topics[0].partitions[1];
+    assert_eq!(
+        (partition.committed, partition.first, partition.end, partition.lag),
+        (None, 0, 7, 7)
+    );
+    assert!(
+        kafka.committed("check", "check", 1).unwrap().is_none(),
+        "a check stores nothing"
+    );
+    let mut settings = KafkaSettings::of("127.0.0.1:9", "check", &["check"]);
+    settings.options.insert("socket.timeout.ms".into(), "1000".into());
+    let error = kafka::check(&settings).unwrap_err();
+    assert!(
+        matches!(&error, SourceError::Unreachable { what, .. } if what.contains("127.0.0.1:9")),
+        "{error}"
+    );
+}

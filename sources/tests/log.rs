@@ -1,0 +1,287 @@
+//! The log source on real files: what it emits, where it resumes, what it survives.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use dbb_events::Received;
+use dbb_sources::{LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+#[derive(Default)]
+struct Memory(Mutex<Offsets>);
+
+impl OffsetStore for Memory {
+    fn load(&self) -> Result<Offsets, String> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+
+    fn store(&self, handled: &Offsets) -> Result<(), String> {
+        self.0.lock().unwrap().extend(handled.clone());
+        Ok(())
+    }
+}
+
+fn open(settings: &LogSettings, workers: usize, store: &Arc<Memory>) -> Vec<Box<dyn Source>> {
+    log::open(settings, 0..workers, workers, store.clone()).unwrap()
+}
+
+fn once(paths: &[&Path]) -> LogSettings {
+    LogSettings::of(paths.iter().map(|path| path.to_path_buf()))
+}
+
+/// Polls to the end; the records and the errors on the way.
+fn drain(source: &mut Box<dyn Source>) -> (Vec<Received>, Vec<SourceError>) {
+    let (mut batch, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        let before = batch.len();
+        match source.poll(&mut batch, 100) {
+            Ok(Polled::Finished) => return (batch, errors),
+            Ok(_) => assert!(batch.len() - before <= 100),
+            Err(error) => {
+                assert_eq!(batch.len(), before, "an error leaves the batch as it was");
+                assert!(error.is_partial());
+                errors.push(error);
+            }
+        }
+    }
+}
+
+/// Polls a followed source until it has emitted `count` records.
+fn follow(source: &mut Box<dyn Source>, count: usize) -> Vec<Received> {
+    let (mut batch, start) = (Vec::new(), Instant::now());
+    while batch.len() < count {
+        source.poll(&mut batch, 100).unwrap();
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "only {} of {count}: {:?}",
+            batch.len(),
+            bodies(&batch)
+        );
+        sleep(Duration::from_millis(5));
+    }
+    // Nothing comes that should not.
+    for _ in 0..60 {
+        source.poll(&mut batch, 100).unwrap();
+        sleep(Duration::from_millis(5));
+    }
+    batch
+}
+
+fn bodies(batch: &[Received]) -> Vec<&str> {
+    batch
+        .iter()
+        .map(|record| std::str::from_utf8(&record.body).unwrap())
+        .collect()
+}
+
+fn places(batch: &[Received]) -> Vec<String> {
+    batch
+        .iter()
+        .map(|record| format!("{} {}", record.place.offset, record.place.line.unwrap()))
+        .collect()
+}
+
+fn append(path: &Path, text: &str) {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+}
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn handled(path: &Path, offset: u64) -> Offsets {
+    let stream = path.display().to_string().into();
+    Offsets::from([(Partition { stream, partition: 0 }, offset)])
+}
+
+#[test]
+fn plain_gzip_and_zstd_are_told_by_their_content_and_read_in_the_order_of_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("b")).unwrap();
+    fs::write(at("a.gz"), "{\"n\":1}\n\n  \n{\"n\":2}").unwrap();
+    // Two members, the first of which ends in the middle of a line.
+    fs::write(
+        at("b/c.json"),
+        [gzip("{\"n\":3}\n{\"n\""), gzip(":4}\n")].concat(),
+    )
+    .unwrap();
+    fs::write(at("d.txt"), zstd::encode_all(&b"{\"n\":5}\n"[..], 3).unwrap()).unwrap();
+    fs::write(at(".hidden"), "{\"n\":6}\n").unwrap();
+    let (batch, errors) = drain(&mut open(&once(&[folder.path()]), 1, &Arc::default())[0]);
+    assert!(errors.is_empty());
+    assert_eq!(
+        bodies(&batch),
+        ["{\"n\":1}", "{\"n\":2}", "{\"n\":3}", "{\"n\":4}", "{\"n\":5}"]
+    );
+    assert_eq!(places(&batch), ["0 1", "12 4", "0 1", "8 2", "0 1"]);
+    assert_eq!(&*batch[2].place.stream, at("b/c.json").display().to_string());
+}
+
+#[test]
+fn recorded_lines_give_their_topic_and_their_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    fs::write(
+        &path,
+        "{\"topic\":\"T\",\"key\":null,\"value\":\"{\\\"n\\\":1}\"}\n{\"topic\":\"T\",\"value\":{\"n\":2}}\n",
+    )
+    .unwrap();
+    let (batch, _) = drain(&mut open(&once(&[&path]), 1, &Arc::default())[0]);
+    assert_eq!(bodies(&batch), ["{\"n\":1}", "{\"n\":2}"]);
+    assert!(batch.iter().all(|record| record.topic.as_deref() == Some("T")));
+}
+
+#[test]
+fn each_file_goes_to_one_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..7 {
+        fs::write(folder.path().join(format!("{n}")), format!("{n}\n")).unwrap();
+    }
+    let mut sources = open(&once(&[folder.path()]), 3, &Arc::default());
+    let all: Vec<_> = sources.iter_mut().map(|source| drain(source).0).collect();
+    assert_eq!(bodies(&all[0]), ["0", "3", "6"]);
+    assert_eq!(bodies(&all[1]), ["1", "4"]);
+    assert_eq!(bodies(&all[2]), ["2", "5"]);
+}
+
+#[test]
+fn a_restart_emits_what_was_not_acked_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..5000)
+        .map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(n % 700)))
+        .collect();
+    let text = lines.join("\n") + "\n";
+    for (name, content) in [("plain", text.clone().into_bytes()), ("packed", gzip(&text))] {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        let store = Arc::<Memory>::default();
+        let (first, _) = drain(&mut open(&once(&[&path]), 1, &store)[0]);
+        assert_eq!(bodies(&first), lines);
+        // Whether the next record's offset is told, or only that this one is done.
+        for offset in [first[1234].place.offset, first[1233].place.offset + 1] {
+            let mut source = open(&once(&[&path]), 1, &store);
+            source[0].ack(&handled(&path, offset)).unwrap();
+            let (rest, _) = drain(&mut open(&once(&[&path]), 1, &store)[0]);
+            assert_eq!(rest, first[1234..]);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named_after_its_good_lines_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let text: String = (0..50_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let whole = gzip(&text);
+    fs::write(folder.path().join("a"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(folder.path().join("b"), "{\"n\":\"b\"}\n").unwrap();
+    let (batch, errors) = drain(&mut open(&once(&[folder.path()]), 1, &Arc::default())[0]);
+    assert!(batch.len() > 10_000 && batch.len() < 40_000, "{}", batch.len());
+    for (n, record) in batch[..batch.len() - 1].iter().enumerate() {
+        assert_eq!(record.body, format!("{{\"n\":{n}}}"));
+    }
+    assert_eq!(batch.last().unwrap().body, "{\"n\":\"b\"}");
+    assert_eq!(errors.len(), 1);
+    let SourceError::File { path, source } = &errors[0] else {
+        panic!("{errors:?}")
+    };
+    assert!(path.ends_with("/a"));
+    assert!(
+        source.to_string().contains(&format!("line {}", batch.len())),
+        "{source}"
+    );
+}
+
+#[test]
+fn a_line_that_is_too_long_is_handed_on_by_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let long = "x".repeat(3_000_000);
+    fs::write(&path, format!("one\n{long}\ntwo\n{long}")).unwrap();
+    let settings = LogSettings {
+        max_line_bytes: 2_000_000,
+        ..once(&[&path])
+    };
+    let (batch, _) = drain(&mut open(&settings, 1, &Arc::default())[0]);
+    let lengths: Vec<usize> = batch.iter().map(|record| record.body.len()).collect();
+    assert_eq!(lengths, [3, 1024 * 1024, 3, 1024 * 1024]);
+    assert_eq!(places(&batch), ["0 1", "4 2", "3000005 3", "3000009 4"]);
+}
+
+#[test]
+fn a_followed_folder_gives_new_lines_and_new_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+    append(&a, "one\ntw");
+    let settings = LogSettings {
+        follow: true,
+        ..once(&[folder.path()])
+    };
+    let source = &mut open(&settings, 1, &Arc::default())[0];
+    assert_eq!(bodies(&follow(source, 1)), ["one"]);
+    append(&a, "o\nthree\n");
+    append(&b, "four\n");
+    let mut batch = follow(source, 3);
+    batch.sort_by_key(|record| record.place.clone());
+    assert_eq!(bodies(&batch), ["two", "three", "four"]);
+    assert_eq!(places(&batch), ["4 2", "8 3", "0 1"]);
+    // A member is appended to a compressed file.
+    let c = folder.path().join("c");
+    fs::write(&c, gzip("five\n")).unwrap();
+    assert_eq!(bodies(&follow(source, 1)), ["five"]);
+    File::options()
+        .append(true)
+        .open(&c)
+        .unwrap()
+        .write_all(&gzip("six\n"))
+        .unwrap();
+    assert_eq!(bodies(&follow(source, 1)), ["six"]);
+}
+
+#[test]
+fn a_replaced_or_shortened_file_is_read_as_a_new_stream() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, old) = (folder.path().join("log"), tempfile::tempdir().unwrap());
+    append(&log, "one\ntwo\n");
+    let settings = LogSettings {
+        follow: true,
+        ..once(&[folder.path()])
+    };
+    let store = Arc::<Memory>::default();
+    let source = &mut open(&settings, 1, &store)[0];
+    assert_eq!(bodies(&follow(source, 2)), ["one", "two"]);
+    let moved: PathBuf = old.path().join("log.1");
+    fs::rename(&log, &moved).unwrap();
+    append(&log, "three\n");
+    // Its writer does not know yet.
+    append(&moved, "late\n");
+    let mut batch = follow(source, 2);
+    batch.sort_by_key(|record| record.body.clone());
+    assert_eq!(bodies(&batch), ["late", "three"]);
+    assert_eq!(*batch[1].place.stream, *format!("{}#2", log.display()));
+    File::create(&log).unwrap();
+    append(&log, "4\n");
+    let batch = follow(source, 1);
+    assert_eq!(bodies(&batch), ["4"]);
+    assert_eq!(*batch[0].place.stream, *format!("{}#3", log.display()));
+    // A restart goes on with the newest.
+    let mut offsets = handled(&log, 8);
+    offsets.extend(handled(Path::new(&format!("{}#3", log.display())), 2));
+    source.ack(&offsets).unwrap();
+    append(&log, "5\n");
+    let batch = follow(&mut open(&settings, 1, &store)[0], 1);
+    assert_eq!(bodies(&batch), ["5"]);
+}

@@ -64,15 +64,19 @@ impl Ledger {
 
     /// At the start of a transaction: holds the newest generation's row until its end.
     pub(super) fn fence(&mut self, generation: Option<Generation>) -> Result<(), LedgerError> {
-        let sql = format!("SELECT key, value FROM meta{}", self.store.for_update());
+        // One row is held, not all: rows held one after the other can be held crosswise.
+        let sql = format!(
+            "SELECT value FROM meta WHERE key = 'generation'{}",
+            self.store.for_update()
+        );
+        let newest = super::due::first(self.store.query(&sql, &[])?);
+        let newest = newest.ok_or_else(|| super::row::damaged("generation"))?;
         let mut meta = HashMap::new();
-        for row in self.store.query(&sql, &[])? {
+        for row in self.store.query("SELECT key, value FROM meta", &[])? {
             if let [Value::Text(key), Value::Int(value)] = row.as_slice() {
                 meta.insert(key.clone(), *value);
             }
         }
-        let newest = meta.get("generation").copied();
-        let newest = newest.ok_or_else(|| super::row::damaged("generation"))?;
         self.ids.load(meta);
         match generation {
             Some(Generation(ours)) if ours != newest => Err(LedgerError::Fenced { ours, newest }),

@@ -1,0 +1,14 @@
+//! The ledger against real SQLite files and a real PostgreSQL: every rule on both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod dead_letters;
+mod failures;
+mod fencing;
+mod kill;
+mod measure;
+mod oracle;
+mod rules;
+mod story;
+mod support;
+mod writer;

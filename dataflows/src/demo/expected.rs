@@ -55,9 +55,9 @@ pub struct ExpectedEvent {
     pub uuids: Vec<String>,
     /// The fault, or the rare form, that it was made to show.
     pub fault: Option<String>,
-    /// Of an event that cannot be read, the Adler-32 of its bytes: it has no name to be known by.
+    /// Of a planted fault, the Adler-32 of its body: one that cannot be read has no name to be known by.
     #[serde(default)]
-    pub raw_adler32: Option<u32>,
+    pub body_adler32: Option<u32>,
     /// True if it has to wait for dimension records that come after it.
     pub waits: bool,
 }
@@ -84,9 +84,9 @@ impl ExpectedEvent {
         })
     }
 
-    /// The bytes of the event as recorded, where they are no JSON record: what an unreadable row is known by.
+    /// True if these are the bytes of the event.
     pub fn is_body(&self, body: Option<&[u8]>) -> bool {
-        self.raw_adler32
+        self.body_adler32
             .is_some_and(|adler| body.is_some_and(|body| adler32(body) == adler))
     }
 
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn an_unreadable_event_is_known_by_its_bytes() {
         let mut event = event(&[]);
-        event.raw_adler32 = Some(0x11e6_0398);
+        event.body_adler32 = Some(0x11e6_0398);
         assert!(event.is_body(Some(b"Wikipedia")));
         assert!(!event.is_body(Some(b"Wikipedib")));
         assert!(!event.is_body(None));

@@ -86,7 +86,7 @@ pub fn demo(mut options: DemoOptions) -> Result<ExitCode> {
     say(&format!("  done in {:.1} s\n", started.elapsed().as_secs_f64()));
 
     let outcomes = Outcomes::read(&ledger_url(dir), &expected)?;
-    let (planted, mut differences) = report::planted(&expected, &outcomes.happened);
+    let (planted, mut differences) = report::planted(&expected, &outcomes.happened, dir);
     if outcomes.rows != outcomes.happened.len() as u64 {
         differences.push(format!(
             "the ledger has {} rows, of which {} are of the events that were made",
@@ -95,8 +95,8 @@ pub fn demo(mut options: DemoOptions) -> Result<ExitCode> {
         ));
     }
     say("What became of the planted faults and old forms:");
-    println!("{planted}\n");
-    if let Some(did) = report::worth_telling(&expected).and_then(|event| event.did.as_deref()) {
+    println!("{planted}");
+    if let Some(did) = report::worth_telling(&outcomes.happened) {
         say("The story of one file:");
         dbb(&["explain".as_ref(), config.as_ref(), did.as_ref()])?;
         println!();

@@ -42,12 +42,17 @@ impl Outcomes {
         let mut happened = Vec::new();
         for did in dids {
             for story in ledger.explain(&Selector::Did(did))? {
-                happened.extend(story.events.iter().map(|(row, _)| of_row(row)));
+                happened.extend(
+                    story
+                        .events
+                        .iter()
+                        .map(|(row, attempts)| of_row(row, attempts.len())),
+                );
             }
         }
         ledger.export(&Filter::default(), |row| {
             if row.did.is_none() {
-                happened.push(of_row(row));
+                happened.push(of_row(row, 0));
             }
             true
         })?;
@@ -62,7 +67,7 @@ fn did(text: &str) -> Option<Did> {
     Some(Did::new(scope, name))
 }
 
-fn of_row(row: &Row) -> Happened {
+fn of_row(row: &Row, earlier: usize) -> Happened {
     let outcome = match (&row.outcome, &row.reason) {
         (State::Refused, Some(reason)) => format!("refused/{reason}"),
         (state, _) => state.as_str().into(),
@@ -72,6 +77,7 @@ fn of_row(row: &Row) -> Happened {
         did: row.did.as_ref().map(Did::to_string),
         rse: row.rse.as_ref().map(|rse| rse.as_str().to_owned()),
         outcome,
+        earlier,
         detail: row.detail.clone().unwrap_or_default(),
         place: row.place.clone(),
         body: row.body.clone(),

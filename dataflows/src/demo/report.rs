@@ -9,9 +9,9 @@
 //! State: none.
 
 use super::expected::{Expected, ExpectedEvent};
-use comfy_table::{Table, presets};
+use crate::cli::output;
 use dbb_events::Place;
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 /// How one event ended at one repository: what a row of the ledger says.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Happened {
     pub rse: Option<String>,
     /// `ingested`, `waiting`, `refused/bad_sidecar`.
     pub outcome: String,
+    /// Outcomes it had before this one.
+    pub earlier: usize,
     /// One sentence, for what is not done.
     pub detail: String,
     /// Where the event was read.
@@ -33,10 +35,9 @@ pub struct Happened {
 }
 
 /// What became of each planted fault, and everything that is not as it should be.
-pub(super) fn planted(expected: &Expected, happened: &[Happened]) -> (Table, Vec<String>) {
+pub(super) fn planted(expected: &Expected, happened: &[Happened], site: &Path) -> (String, Vec<String>) {
     let index = Index::of(happened);
-    let mut table = table(["planted", "became", "why"]);
-    let (mut differences, mut booked) = (Vec::new(), 0);
+    let (mut rows, mut differences, mut booked) = (Vec::new(), Vec::new(), 0);
     for event in &expected.events {
         let found = index.find(event);
         booked += found.len();
@@ -64,9 +65,10 @@ pub(super) fn planted(expected: &Expected, happened: &[Happened]) -> (Table, Vec
         }
         if let Some(name) = event.fault.as_deref() {
             let words = name.replace('_', " ");
-            for h in &found {
-                table.add_row([words.clone(), h.outcome.clone(), shortened(&h.detail)]);
-            }
+            let row = |h: &&Happened| {
+                [&words, &h.target, &h.outcome, &shortened(&h.detail, site)].map(String::clone)
+            };
+            rows.extend(found.iter().map(row));
         }
     }
     if booked < happened.len() {
@@ -75,15 +77,19 @@ pub(super) fn planted(expected: &Expected, happened: &[Happened]) -> (Table, Vec
             happened.len() - booked
         ));
     }
-    (table, differences)
+    rows.sort();
+    let rows = rows.into_iter().map(Vec::from);
+    (
+        output::table(&["planted", "repository", "became", "why"], rows, &[]),
+        differences,
+    )
 }
 
-/// The first event whose story is worth telling: it waited for its dimension records.
-pub(super) fn worth_telling(expected: &Expected) -> Option<&ExpectedEvent> {
-    expected
-        .events
-        .iter()
-        .find(|event| event.waits && event.did.is_some())
+/// The file whose story is worth telling: one that waited and came back, else one that was refused.
+pub(super) fn worth_telling(happened: &[Happened]) -> Option<&str> {
+    let waited = happened.iter().find(|h| h.earlier > 0 && h.outcome == "ingested");
+    let refused = || happened.iter().find(|h| h.outcome == "refused/size_mismatch");
+    waited.or_else(refused)?.did.as_deref()
 }
 
 struct Index<'a> {
@@ -106,40 +112,38 @@ impl<'a> Index<'a> {
         index
     }
 
-    /// The rows of one event. A file may be on two RSEs; what cannot be read is found by its place.
+    /// The rows of one event. A file may be on two RSEs; what could not be read is found by its place or bytes.
     fn find(&self, event: &ExpectedEvent) -> Vec<&'a Happened> {
-        match &event.did {
-            Some(did) => {
-                let rse = event.rse.as_ref().and_then(serde_json::Value::as_str);
-                let same = |h: &&&Happened| rse.is_none() || h.rse.is_none() || h.rse.as_deref() == rse;
-                self.by_did
-                    .get(did.as_str())
-                    .into_iter()
-                    .flatten()
-                    .filter(same)
-                    .copied()
-                    .collect()
-            }
-            None => {
-                let same = |h: &&&Happened| event.is_at(&h.place) || event.is_body(h.body.as_deref());
-                self.unnamed.iter().filter(same).copied().collect()
-            }
+        let rse = event.rse.as_ref().and_then(serde_json::Value::as_str);
+        let same_rse = |h: &&Happened| rse.is_none() || h.rse.is_none() || h.rse.as_deref() == rse;
+        let of_file = event.did.as_deref().and_then(|did| self.by_did.get(did));
+        let named: Vec<_> = of_file.into_iter().flatten().copied().filter(same_rse).collect();
+        if !named.is_empty() {
+            return named;
         }
+        let same = |h: &&Happened| event.is_at(&h.place) || event.is_body(h.body.as_deref());
+        self.unnamed.iter().copied().filter(same).collect()
     }
 }
 
-fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
-    table
-}
-
-/// A sentence that fits in a table.
-fn shortened(sentence: &str) -> String {
-    const MOST: usize = 90;
+/// A sentence that fits in a table; of the site's files only the names are left.
+fn shortened(sentence: &str, site: &Path) -> String {
+    const MOST: usize = 100;
+    let inside = format!("{}/", site.display());
     let line = sentence.lines().next().unwrap_or_default();
+    let words: Vec<&str> = line
+        .split(' ')
+        .map(|word| {
+            if word.contains(&inside) {
+                word.rsplit('/').next().unwrap_or(word)
+            } else {
+                word
+            }
+        })
+        .collect();
+    let line = words.join(" ");
     if line.chars().count() <= MOST {
-        return line.into();
+        return line;
     }
     line.chars().take(MOST).chain(['…']).collect()
 }
@@ -180,6 +184,7 @@ mod tests {
             did: did.map(Into::into),
             rse: rse.map(Into::into),
             outcome: outcome.into(),
+            earlier: 0,
             detail: "why".into(),
             place: Place {
                 stream: "/x/1".into(),
@@ -204,9 +209,23 @@ mod tests {
 
     #[test]
     fn all_as_expected_is_no_difference() {
-        let (table, differences) = planted(&expected(), &all_right());
+        let (table, differences) = planted(&expected(), &all_right(), Path::new("/x"));
         assert_eq!(differences, [""; 0]);
-        assert!(table.to_string().contains("two rses"), "{table}");
+        assert!(table.contains("two rses"), "{table}");
+    }
+
+    #[test]
+    fn of_a_path_in_the_site_the_name_is_left() {
+        let site = Path::new("/tmp/s");
+        assert_eq!(
+            shortened("there is no file at file:///tmp/s/rse/A/x.json\nmore", site),
+            "there is no file at x.json"
+        );
+        assert_eq!(
+            shortened("no route for /other/x.json", site),
+            "no route for /other/x.json"
+        );
+        assert_eq!(shortened(&"é".repeat(200), site).chars().count(), 101);
     }
 
     #[test]
@@ -214,7 +233,7 @@ mod tests {
         let first_difference = |change: &dyn Fn(&mut Vec<Happened>)| {
             let mut rows = all_right();
             change(&mut rows);
-            let (_, differences) = planted(&expected(), &rows);
+            let (_, differences) = planted(&expected(), &rows, Path::new("/x"));
             assert_eq!(differences.len(), 1, "{differences:?}");
             differences.into_iter().next().unwrap_or_default()
         };

@@ -47,7 +47,10 @@ def refused(event, *outcomes, routed=True):
 def with_sidecar(stock, sidecar, *outcomes):
     event = stock.spare_product()
     event.body["payload"]["rubin_sidecar"] = sidecar
-    return refused(event, *outcomes)
+    event = refused(event, *outcomes)
+    # What is no sidecar at all is seen before it matters where the file goes.
+    event.targets = ["*"]
+    return event
 
 
 def changed_sidecar(stock, change, *outcomes):
@@ -60,7 +63,9 @@ def changed_sidecar(stock, change, *outcomes):
 
 @fault
 def bad_sidecar(stock):
-    return changed_sidecar(stock, lambda s: s.update(id="not-a-uuid"), "refused/bad_sidecar")
+    event = changed_sidecar(stock, lambda s: s.update(id="not-a-uuid"), "refused/bad_sidecar")
+    event.targets = ["*"]
+    return event
 
 
 @fault
@@ -152,9 +157,7 @@ def truncated(stock):
 @fault
 def megabyte(stock):
     """Its sidecar is a megabyte of nothing."""
-    event = with_sidecar(stock, "x" * 1_030_000, "refused/unreadable", "refused/bad_sidecar")
-    event.targets = ["*"]
-    return event
+    return with_sidecar(stock, "x" * 1_030_000, "refused/unreadable", "refused/bad_sidecar")
 
 
 @fault

@@ -10,7 +10,7 @@ A repeat is byte-identical and comes some lines later, as after a crash of Herme
     not_for_us    records that no Butler has use for, by event type
     events        one entry an event, whatever the number of its deliveries
       places      where its lines are: ["0001.ndjson:17"]; a repeat adds one
-      did, rse    the file; null for what cannot be read (raw_adler32 is of its bytes then)
+      did, rse    the file; null for what cannot be read (body_adler32, of planted faults, tells it apart)
       targets     repositories that have an outcome for it; [""]: never routed; ["*"]: left open
       outcomes    the final ones that are right: "ingested", "refused/bad_sidecar", "refused/*", "waiting".
                   Where a process was killed, "already_there" is as good as "ingested".
@@ -124,7 +124,9 @@ class Books:
                  "uuids": [dataset["uuid"] for dataset in event.datasets],
                  "fault": event.fault, "waits": event.waits}
         if event.raw is not None:
-            entry.update(request_id=None, did=None, rse=None, kind=None, raw_adler32=zlib.adler32(event.raw))
+            entry.update(request_id=None, did=None, rse=None, kind=None)
+        if event.fault:
+            entry["body_adler32"] = zlib.adler32(event.raw or json.dumps(event.body).encode())
         self.outcomes[event.outcomes[0]] += len(event.targets)
         if not self.brief or event.fault or event.waits or not event.datasets:
             self.events.append(entry)

@@ -107,7 +107,8 @@ class Stock:
         if detector < self.world.detectors:
             type_name, ending = "detector_metadata", "json"
             data_id = {"instrument": INSTRUMENT, "detector": detector, "visit": exposure.id}
-        name = f"{run}/{type_name}/{exposure.day_obs}/{folder}{type_name}_{exposure.id}_{detector:03d}.{ending}"
+        # The scope is the first folder below the RSE: it is not in the name again.
+        name = f"{run.removeprefix(scope + '/')}/{type_name}/{exposure.day_obs}/{folder}{type_name}_{exposure.id}_{detector:03d}.{ending}"
         return self.dataset(rse or self.world.butler_rse, scope, "data_product", name, run, data_id, exposure.implied(),
                             uuid=uuid, type_name=type_name, door=door)
 
@@ -124,7 +125,7 @@ class Stock:
             for band in ("g", "r"):
                 yield self.dataset(
                     self.world.butler_rse, "dp1", "data_product",
-                    f"dp1/coadd/patch_metrics/0/{patch}/patch_metrics_{band}.json",
+                    f"coadd/patch_metrics/0/{patch}/patch_metrics_{band}.json",
                     "dp1/coadd", {"band": band, "skymap": SKYMAP, "tract": 0, "patch": patch}, {},
                     type_name="patch_metrics")
 

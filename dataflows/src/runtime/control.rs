@@ -8,13 +8,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Why a process cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Something is broken, here or next door.
+    #[error("{0}")]
+    Fault(String),
+    /// Another process has taken the ledger over: what this one had not finished is now that one's.
+    #[error("{0}")]
+    TakenOver(String),
+}
+
 /// Shared by all workers of a process.
 #[derive(Debug)]
 pub struct Control {
     started: Instant,
     stopping: AtomicBool,
     finished: AtomicBool,
-    fatal: Mutex<Option<String>>,
+    failure: Mutex<Option<Failure>>,
     /// For each worker: nothing is on its way, and its source has finished or been stopped.
     drained: Vec<AtomicBool>,
     /// For each worker: events on their way, and the age of the oldest open epoch in milliseconds.
@@ -30,7 +41,7 @@ impl Control {
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             finished: AtomicBool::new(false),
-            fatal: Mutex::new(None),
+            failure: Mutex::new(None),
             drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             in_flight: (0..workers).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
@@ -49,13 +60,22 @@ impl Control {
 
     /// Records why this process cannot go on; the first reason stays. Every worker leaves.
     pub fn fail(&self, reason: impl Into<String>) {
-        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason.into());
+        self.end(Failure::Fault(reason.into()));
+    }
+
+    /// The same, once another process has taken over.
+    pub fn yield_to_another(&self, reason: impl Into<String>) {
+        self.end(Failure::TakenOver(reason.into()));
+    }
+
+    fn end(&self, failure: Failure) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         self.finished.store(true, Ordering::Release);
     }
 
     /// Why this process cannot go on.
-    pub fn failure(&self) -> Option<String> {
-        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says that the work is done: the clock stops and every worker leaves.

@@ -7,4 +7,4 @@ pub mod read;
 
 pub use bindings::Bindings;
 pub use clock::clock;
-pub use control::Control;
+pub use control::{Control, Failure};

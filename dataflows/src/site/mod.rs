@@ -21,7 +21,7 @@ mod watch;
 mod work;
 
 pub use mapping::mapping;
-pub use report::{RunReport, SiteError};
+pub use report::RunReport;
 
 use crate::{config::Config, runtime::Control};
 use anyhow::Context;
@@ -52,7 +52,7 @@ pub struct RunOptions {
 /// # Errors
 ///
 /// What keeps it from starting: [`dbb_sources::SourceError`], [`dbb_sinks::ledger::LedgerError`], a bad
-/// mapping; or [`SiteError`], what ended it before its time.
+/// mapping; or [`crate::runtime::Failure`], what ended it before its time.
 pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     let started = Instant::now();
     let mapping = Arc::new(mapping(config)?);
@@ -124,13 +124,9 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     ledger_thread.join();
     report.compare(ledger, &before)?;
     match control.failure() {
-        Some(reason) => Err(SiteError::Ended { reason, fenced: ledger_was_fenced(&control) }.into()),
+        Some(failure) => Err(failure.into()),
         None => Ok(report),
     }
-}
-
-fn ledger_was_fenced(control: &Control) -> bool {
-    control.failure().is_some_and(|reason| reason.contains("another dbb was started"))
 }
 
 fn who() -> Who {

@@ -1,4 +1,4 @@
-//! What a run did, and what ended one before its time.
+//! What a run did.
 
 use dbb_events::{Outcome, Settled};
 use dbb_operators::{Classified, Incoming};
@@ -11,19 +11,6 @@ use std::{
     },
     time::Duration,
 };
-
-/// What ended a run before its time.
-#[derive(Debug, thiserror::Error)]
-pub enum SiteError {
-    /// The dataflow cannot go on. Nothing that was read and has no outcome is lost: it is read again.
-    #[error("{reason}")]
-    Ended {
-        /// The first thing that failed.
-        reason: String,
-        /// True when another process has taken the ledger over.
-        fenced: bool,
-    },
-}
 
 /// What one run did.
 #[derive(Debug, Clone, Default)]

@@ -10,7 +10,7 @@ use dbb_serving::Metrics;
 use dbb_sinks::{
     Sink,
     butler::{ButlerSink, ButlerStats},
-    ledger::{self, Generation, Ledger, LedgerPorts},
+    ledger::{self, Generation, Ledger, LedgerError, LedgerPorts},
 };
 use std::{
     sync::Arc,
@@ -113,7 +113,10 @@ pub(super) fn ledger(
             })
         }),
         written: Box::new(|_| {}),
-        on_fatal: Box::new(move |error| failed.fail(error.to_string())),
+        on_fatal: Box::new(move |error| match error {
+            LedgerError::Fenced { .. } => failed.yield_to_another(error.to_string()),
+            _ => failed.fail(error.to_string()),
+        }),
         now: Box::new(super::work::now),
         health: health.clone(),
     };

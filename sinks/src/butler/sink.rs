@@ -34,7 +34,7 @@ const PROBE: Duration = Duration::from_secs(15);
 /// Shortest and longest time between two probes.
 const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Times one file may take the worker down with it, alone, before it is answered for.
-const ALONE: u32 = 3;
+const ALONE: u32 = 2;
 
 /// Drives one Butler repository.
 pub struct ButlerSink {

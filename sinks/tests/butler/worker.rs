@@ -86,9 +86,10 @@ fn a_file_that_takes_the_worker_down_is_singled_out_and_refused() -> Result<()> 
     let settings = spoilt(
         site,
         &format!(
-            "import os\nfrom lsst.daf.butler import DatasetRef\nplain = DatasetRef.from_json\n\
-             def from_json(text, **more):\n    if '{poison}' in text: os._exit(3)\n    return plain(text, **more)\n\
-             DatasetRef.from_json = from_json"
+            "import os\nfrom lsst.daf.butler import SerializedDatasetRef\n\
+             plain = SerializedDatasetRef.model_validate_json\n\
+             def spoilt(text):\n    if '{poison}' in text: os._exit(3)\n    return plain(text)\n\
+             SerializedDatasetRef.model_validate_json = spoilt"
         ),
     )?;
     let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;

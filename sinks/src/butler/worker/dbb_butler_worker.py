@@ -16,4 +16,5 @@ os.dup2(2, 1)
 if __name__ == "__main__":
     from dbb_worker.serve import serve
 
-    sys.exit(serve(sys.stdin.buffer, _protocol_out))
+    # At once: a thread that hangs in some storage must not keep the process.
+    os._exit(serve(sys.stdin.buffer, _protocol_out))

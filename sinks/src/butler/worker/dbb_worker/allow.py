@@ -22,21 +22,27 @@ class Allow:
         self._runs = _compile(patterns.get("runs"))
         self._sound_types: set = set()
         self._sound_runs: set = set()
+        # Of this request, by dataset type and by name of RUN.
+        self._verdicts: dict = {}
         self.new_types: set[str] = set()
         self.new_runs: set[str] = set()
 
     def begin(self) -> None:
-        """Forgets which were new in the request before."""
+        """Forgets which were new, or of no use, in the request before: others may have changed that."""
+        self._verdicts = {}
         self.new_types, self.new_runs = set(), set()
 
     def objection(self, dataset_type, run: str) -> tuple[str, str] | None:
         """Why a dataset of this type may not go into this RUN: reason and sentence."""
         if dataset_type not in self._sound_types:
-            if why := self._type_objection(dataset_type):
+            if dataset_type not in self._verdicts:
+                self._verdicts[dataset_type] = self._type_objection(dataset_type)
+            if why := self._verdicts[dataset_type]:
                 return why
         if run not in self._sound_runs:
-            if why := self._run_objection(run):
-                return why
+            if run not in self._verdicts:
+                self._verdicts[run] = self._run_objection(run)
+            return self._verdicts[run]
         return None
 
     def registered(self, refs) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 
-from lsst.daf.butler import DatasetRef
 from lsst.resources import ResourcePath
 
 from .batch import Batch
@@ -83,11 +82,11 @@ def _ingest_datasets(repository, items: list[Item]) -> None:
 def _parse(repository, item: Item) -> None:
     try:
         try:
-            ref = DatasetRef.from_json(item.sidecar, registry=repository.butler.registry)
+            ref = repository.ref(item.sidecar)
         except Exception:
-            if (older := _newer_form(item.sidecar)) is None:
+            if (newer := _newer_form(item.sidecar)) is None:
                 raise
-            ref = DatasetRef.from_json(older, registry=repository.butler.registry)
+            ref = repository.ref(newer)
     except Exception as error:
         if understand(error).kind == "down":
             raise

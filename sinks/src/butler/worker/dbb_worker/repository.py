@@ -1,6 +1,6 @@
 """The open Butler and what is asked of it in bulk.
 
-State: the Butler; dimension keys known to exist; dataset types and RUNs known to be sound.
+State: the Butler; dimension keys known to exist; dataset types seen; those and RUNs known to be sound.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import inspect
 import uuid
 
-from lsst.daf.butler import Butler
+from lsst.daf.butler import Butler, DatasetRef, SerializedDatasetRef
 from lsst.resources import ResourcePath
 
 from .allow import Allow
 from .dimensions import DimensionKeys
 from .verify import Verifier
+
+# Dataset types remembered: sidecars come from outside.
+_MOST_TYPES = 10_000
 
 
 class Repository:
@@ -31,6 +34,7 @@ class Repository:
         self.keys = DimensionKeys(self.butler)
         self.allow = Allow(self.butler, settings.get("allow") or {})
         self.verifier = Verifier(settings.get("verify") or {})
+        self._dataset_types: dict = {}
         # Calls of the Butler that write, since the start.
         self.calls = 0
 
@@ -63,6 +67,23 @@ class Repository:
     def inside_root(self, path: ResourcePath) -> bool:
         """True for a file that lies below the datastore's own root."""
         return any(path.relative_to(root) is not None for root in self.roots)
+
+    def ref(self, sidecar: str) -> DatasetRef:
+        """The dataset that a sidecar describes.
+
+        What `DatasetRef.from_json` does, but each dataset type is built once, not for each file.
+        """
+        simple = SerializedDatasetRef.model_validate_json(sidecar)
+        given = simple.datasetType
+        key = given and (given.name, given.storageClass, tuple(given.dimensions or ()), given.isCalibration, given.parentStorageClass)
+        dataset_type = self._dataset_types.get(key)
+        ref = DatasetRef.from_simple(simple, registry=self.butler.registry, datasetType=dataset_type)
+        # A component's type is of no use for another.
+        if dataset_type is None and key and given.dimensions and not ref.isComponent():
+            if len(self._dataset_types) >= _MOST_TYPES:
+                self._dataset_types.clear()
+            self._dataset_types[key] = ref.datasetType
+        return ref
 
     def known(self, ids) -> dict:
         """The datasets of these UUIDs that the registry has."""

@@ -219,13 +219,15 @@ impl Metrics {
         );
     }
 
-    /// `count` records were read from `stream`: a topic, or `files`.
+    /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
+    /// slash, a path that was found in a folder has one.
     pub fn received(&self, stream: &Arc<str>, count: u64) {
-        self.received
-            .get_or_create(&Stream {
-                stream: Arc::clone(stream),
-            })
-            .inc_by(count);
+        let stream = if stream.contains('/') {
+            "files".into()
+        } else {
+            Arc::clone(stream)
+        };
+        self.received.get_or_create(&Stream { stream }).inc_by(count);
     }
 
     /// A repository has answered.

@@ -1,6 +1,6 @@
 //! How the program ends: the status a script sees, and what a person reads.
 
-use crate::{config::ConfigError, site::SiteError};
+use crate::{config::ConfigError, runtime::Failure};
 use dbb_operators::mapping::MappingError;
 use dbb_serving::ServeError;
 use dbb_sinks::{butler::ButlerError, ledger::LedgerError};
@@ -76,11 +76,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if cause.is::<ConfigError>() || cause.is::<MappingError>() {
         return Some(Exit::Configuration);
     }
-    if let Some(SiteError::Ended { fenced, .. }) = cause.downcast_ref::<SiteError>() {
-        return Some(if *fenced {
-            Exit::Configuration
-        } else {
-            Exit::Problems
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some(match failure {
+            // Started again it would take the ledger back, and so on for ever.
+            Failure::TakenOver(_) => Exit::Configuration,
+            Failure::Fault(_) => Exit::Problems,
         });
     }
     if let Some(told) = cause.downcast_ref::<Told>() {

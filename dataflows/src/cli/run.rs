@@ -38,7 +38,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Ok);
     }
     output::print(&summary(&report))?;
-    Ok(if report.dead_letters_added > 0 {
+    Ok(if report.dead_letters_added > 0 || report.unreadable_parts > 0 {
         Exit::Problems
     } else {
         Exit::Ok
@@ -57,6 +57,7 @@ pub fn summary(report: &RunReport) -> String {
     part(report.repeats, "repeats");
     part(report.not_for_us.values().sum(), "not for us");
     part(report.dead_letters_added, "new dead letters");
+    part(report.unreadable_parts, "unreadable parts of the source");
     let _ = writeln!(text, ", in {:.1} s\n", report.elapsed.as_secs_f64());
     text.push_str(&super::ledger::outcomes(&report.tallies));
     if !report.not_for_us.is_empty() {
@@ -95,6 +96,7 @@ mod tests {
                 tally("A_DISK", "main", State::Ingested, 1200),
             ],
             elapsed: Duration::from_millis(2540),
+            unreadable_parts: 0,
         };
         assert_eq!(
             summary(&report),

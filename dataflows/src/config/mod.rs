@@ -13,7 +13,6 @@ pub mod overrides;
 pub mod problem;
 pub mod reference;
 pub mod settings;
-mod stand_in;
 pub mod typed;
 pub mod validate;
 

@@ -8,9 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::stand_in::KafkaSettings;
 use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
-use dbb_sources::LogSettings;
+use dbb_sources::{KafkaSettings, LogSettings};
 
 /// Everything that a `dbb` of one site is told.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -138,15 +137,12 @@ impl Default for Identify {
 pub struct Limits {
     /// Most events that were read and have no outcome yet; reading pauses above it.
     pub max_in_flight_events: usize,
-    /// Largest event, in bytes; a larger one is a dead letter.
-    pub max_event_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_in_flight_events: 20_000,
-            max_event_bytes: 4 << 20,
         }
     }
 }

@@ -294,3 +294,37 @@ fn the_sections_of_the_program_are_those_of_the_schema() {
     ours.sort_unstable();
     assert_eq!(of_schema, ours);
 }
+
+/// `UPDATE_DOCS=1 cargo test -p dbb` writes the pages.
+#[test]
+fn the_reference_and_the_schema_are_current() {
+    let schema = format!(
+        "{}\n",
+        serde_json::to_string_pretty(&reference::schema()).unwrap()
+    );
+    for (name, page) in [
+        ("configuration.md", reference::markdown()),
+        ("config.schema.json", schema),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == page,
+            "docs/{name} is stale: run UPDATE_DOCS=1 cargo test -p dbb"
+        );
+    }
+}
+
+#[test]
+fn every_key_of_the_reference_has_its_meaning() {
+    for line in reference::markdown()
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+    {
+        let meaning = line.trim_end_matches('|').rsplit('|').next().unwrap_or_default();
+        assert!(!meaning.trim().is_empty(), "{line}");
+    }
+}

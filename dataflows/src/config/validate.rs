@@ -256,9 +256,6 @@ impl Check<'_> {
         if batching.max_bytes == 0 {
             self.error("batching.max_bytes", "must be 1 or more");
         }
-        if config.limits.max_event_bytes == 0 {
-            self.error("limits.max_event_bytes", "must be 1 or more");
-        }
         if config.limits.max_in_flight_events < batching.max_datasets {
             let message = format!(
                 "must be at least `batching.max_datasets`, {}",

@@ -94,7 +94,14 @@ fn what_happens_is_what_is_counted() {
 
 #[test]
 fn a_file_has_no_place_in_a_label() {
-    assert!(!full().encode().contains("secret"));
+    let metrics = full();
+    metrics.received(&"/data/secret/events.ndjson".into(), 2);
+    let page = metrics.encode();
+    assert!(!page.contains("secret"), "{page}");
+    assert!(
+        page.contains("dbb_received_records_total{stream=\"files\"} 2"),
+        "{page}"
+    );
 }
 
 #[test]

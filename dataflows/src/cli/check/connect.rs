@@ -3,6 +3,7 @@
 use super::Ticks;
 use crate::config::{Config, Prefix};
 use dbb_sinks::{butler, ledger::Ledger};
+use dbb_sources::kafka::{self, KafkaReport, KafkaSettings, Start};
 use std::{collections::BTreeSet, path::Path};
 
 /// Tries each of them, one after the other.
@@ -16,6 +17,12 @@ pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
 }
 
 fn source(config: &Config, ticks: &mut Ticks) {
+    if let Some(settings) = &config.source.kafka {
+        match kafka::check(settings) {
+            Ok(report) => topics(settings, &report, ticks),
+            Err(error) => ticks.error("source", error.into()),
+        }
+    }
     if let Some(log) = &config.source.log {
         for path in &log.paths {
             match std::fs::metadata(path) {
@@ -23,6 +30,49 @@ fn source(config: &Config, ticks: &mut Ticks) {
                 Err(error) => ticks.bad(format!("{}: {error}", path.display())),
             }
         }
+    }
+}
+
+fn topics(settings: &KafkaSettings, report: &KafkaReport, ticks: &mut Ticks) {
+    ticks.good(format!("Kafka answers, brokers {}", report.brokers.join(", ")));
+    for topic in &report.topics {
+        let lag: u64 = topic.partitions.iter().map(|p| p.lag).sum();
+        let lost: u64 = topic.partitions.iter().map(|p| p.lost).sum();
+        let begin = match topic.partitions.iter().filter(|p| p.committed.is_some()).count() {
+            0 => format!("nothing committed, begins at the {}", word(settings.start)),
+            n if n == topic.partitions.len() => "goes on where the group stopped".into(),
+            n => format!("{n} partitions go on where the group stopped"),
+        };
+        let partitions = topic.partitions.len();
+        ticks.good(format!(
+            "topic {}: {partitions} partitions, {lag} records to read; {begin}",
+            topic.name
+        ));
+        if lost > 0 {
+            ticks.bad(format!(
+                "topic {}: {lost} records were removed by the brokers before the group read them",
+                topic.name
+            ));
+        }
+    }
+    for name in &report.missing {
+        ticks.doubt(format!(
+            "no topic is called or matches {name}; it is read once there is one"
+        ));
+    }
+    if !report.members.is_empty() {
+        ticks.bad(format!(
+            "group {} is being read by {}: a run would refuse to start; stop that program first",
+            settings.group_id,
+            report.members.join(", ")
+        ));
+    }
+}
+
+fn word(start: Start) -> &'static str {
+    match start {
+        Start::Earliest => "oldest record",
+        Start::Latest => "end",
     }
 }
 

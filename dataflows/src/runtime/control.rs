@@ -26,6 +26,8 @@ pub struct Control {
     stopping: AtomicBool,
     finished: AtomicBool,
     failure: Mutex<Option<Failure>>,
+    /// Parts of sources that were given up.
+    faults: AtomicU64,
     /// For each worker: nothing is on its way, and its source has finished or been stopped.
     drained: Vec<AtomicBool>,
     /// For each worker: events on their way, and the age of the oldest open epoch in milliseconds.
@@ -42,6 +44,7 @@ impl Control {
             stopping: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             failure: Mutex::new(None),
+            faults: AtomicU64::new(0),
             drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             in_flight: (0..workers).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
@@ -86,6 +89,16 @@ impl Control {
     /// True once the workers should leave.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// Counts a part of a source, such as a damaged file, that was given up while the rest goes on.
+    pub fn add_fault(&self) {
+        self.faults.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
     }
 
     /// Records whether worker `index` has nothing on its way and nothing to read.

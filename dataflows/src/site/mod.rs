@@ -122,6 +122,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     drop(shared);
     repositories.into_iter().for_each(threads::Repository::join);
     ledger_thread.join();
+    report.unreadable_parts = control.faults();
     report.compare(ledger, &before)?;
     match control.failure() {
         Some(failure) => Err(failure.into()),

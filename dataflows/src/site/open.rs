@@ -2,21 +2,35 @@
 
 use super::offsets::LedgerOffsets;
 use crate::config::Config;
-use dbb_sources::{OffsetStore, Source, SourceError, log};
+use dbb_sources::{
+    OffsetStore, Source, SourceError,
+    kafka::{self, KafkaStatistics},
+    log,
+};
 use std::sync::Arc;
 
 /// How far behind the source is, for metrics.
 pub(super) enum Lag {
     /// Files have no lag that could be known.
     Unknown,
+    /// What the brokers say.
+    Kafka(KafkaStatistics),
 }
 
 impl Lag {
     /// Topic, partition and records above the committed offset; or what is wrong with the source.
     pub(super) fn read(&self) -> Result<Vec<(Arc<str>, i32, i64)>, String> {
-        match self {
-            Lag::Unknown => Ok(Vec::new()),
+        let Lag::Kafka(statistics) = self else { return Ok(Vec::new()) };
+        let now = statistics.snapshot();
+        // Without a broker the last error is the reason; one of several that is away is no trouble.
+        if now.brokers_known > 0 && now.brokers_up == 0 {
+            return Err(now.last_error.unwrap_or_else(|| "no broker answers".into()));
         }
+        let lag = now.partitions.into_iter().map(|at| {
+            let above = at.end.saturating_sub(at.committed.unwrap_or(at.next.min(at.end)));
+            (at.partition.stream, at.partition.partition, i64::try_from(above).unwrap_or(i64::MAX))
+        });
+        Ok(lag.collect())
     }
 }
 
@@ -28,6 +42,10 @@ pub(super) fn open(
     offsets: Arc<LedgerOffsets>,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
     let workers = 0..config.workers;
+    if let Some(settings) = &config.source.kafka {
+        let (sources, statistics) = kafka::open(settings, workers, config.workers, run_once)?;
+        return Ok((sources, Lag::Kafka(statistics)));
+    }
     if let Some(settings) = &config.source.log {
         let mut settings = settings.clone();
         settings.follow &= !run_once;

@@ -25,6 +25,8 @@ pub struct RunReport {
     pub ingested: u64,
     /// Dead letters in the ledger at the end that were not there at the start.
     pub dead_letters_added: u64,
+    /// Parts of the source, such as damaged files, that could not be read to their end; the log names them.
+    pub unreadable_parts: u64,
     /// How all events of the ledger stand at the end, by RSE, repository and outcome.
     pub tallies: Vec<Tally>,
     /// How long it took.

@@ -112,7 +112,7 @@ pub(super) fn ledger(
                 TrySendError::Full(due) | TrySendError::Disconnected(due) => due,
             })
         }),
-        written: Box::new(|_| {}),
+        written: Box::new(move |_, took| metrics.ledger_written(took)),
         on_fatal: Box::new(move |error| match error {
             LedgerError::Fenced { .. } => failed.yield_to_another(error.to_string()),
             _ => failed.fail(error.to_string()),

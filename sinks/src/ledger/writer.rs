@@ -37,8 +37,8 @@ pub struct LedgerPorts {
     pub answer: Box<dyn Fn(u64) + Send>,
     /// Offers an event that is due; gives it back if there is no room now. Must not block.
     pub due: Box<dyn Fn(Due) -> Result<(), Due> + Send>,
-    /// Called after each write, for metrics.
-    pub written: Box<dyn Fn(&Written) + Send>,
+    /// Called after each write with the time its transaction took, for metrics.
+    pub written: Box<dyn Fn(&Written, Duration) + Send>,
     /// Called once, before the thread ends, when the ledger can't be written any more and never will.
     pub on_fatal: Box<dyn Fn(&LedgerError) + Send>,
     /// The time.
@@ -111,9 +111,10 @@ impl Writer {
             entries.extend(more);
         }
         let mut pause = PAUSES.0;
-        let written = loop {
+        let (written, took) = loop {
+            let begun = Instant::now();
             match self.ledger.write(self.generation, &entries) {
-                Ok(written) => break written,
+                Ok(written) => break (written, begun.elapsed()),
                 Err(e) if e.is_transient() => {
                     warn!(error = %e, batches = ids.len(), "the ledger cannot be written, trying again");
                     self.ports.health.failing(e.to_string());
@@ -142,7 +143,7 @@ impl Writer {
             };
             self.in_flight.remove(&landed);
         }
-        (self.ports.written)(&written);
+        (self.ports.written)(&written, took);
         for id in ids {
             (self.ports.answer)(id);
         }

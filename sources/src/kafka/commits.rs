@@ -1,15 +1,28 @@
 //! Commits: which offsets are handled, and which of them the group has stored.
 //!
 //! In:    offsets whose events have durable outcomes; the brokers' answers.
-//! Out:   what to commit next; only one commit is under way at a time.
+//! Out:   commits, by a thread of their own: a broker that is away keeps nobody waiting.
 //! State: two offsets a partition.
 
+use super::monitor::{Context, Monitor};
 use crate::{Offsets, Partition};
-use rdkafka::{Offset, TopicPartitionList, error::KafkaError};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaError,
+};
 use std::{
     collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
     time::{Duration, Instant},
 };
+
+/// How often acks are looked for: many of them make one commit.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// After a failure, the next attempt waits this long.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -82,29 +95,37 @@ impl Commits {
         self.under_way = false;
         self.failed_at = None;
         if let Err(error) = result {
-            self.fail(error.to_string());
+            self.failures += 1;
+            self.failed_at = Some(Instant::now());
+            self.failure = Some(error.to_string());
+            return;
         }
         for element in list.elements() {
             let partition = Partition {
                 stream: element.topic().into(),
                 partition: element.partition(),
             };
-            match (element.error(), element.offset()) {
-                (Ok(()), Offset::Offset(offset)) if self.failed_at.is_none() => {
-                    if let Some(known) = self.confirmed.get_mut(&partition) {
-                        *known = offset as u64;
-                    }
-                }
-                (Err(error), _) => self.fail(format!("{partition}: {error}")),
-                _ => {}
+            if let (Offset::Offset(offset), Some(known)) =
+                (element.offset(), self.confirmed.get_mut(&partition))
+            {
+                *known = offset as u64;
             }
         }
     }
+}
 
-    fn fail(&mut self, detail: String) {
-        self.failures += 1;
-        self.failed_at = Some(Instant::now());
-        self.failure = Some(detail);
+/// Commits what is acked until told to stop.
+///
+/// Each commit waits for its answer: the client does not report those of others. It cannot wait for
+/// ever, but much longer than a shutdown may take, so nobody waits for this thread to end.
+pub(super) fn run(consumer: &BaseConsumer<Context>, monitor: &Arc<Monitor>, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        let next = monitor.commits().next();
+        if let Some(list) = next {
+            let result = consumer.commit(&list, CommitMode::Sync);
+            monitor.commits().answered(result, &list);
+        }
+        thread::sleep(GATHER);
     }
 }
 

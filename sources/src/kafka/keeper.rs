@@ -1,12 +1,12 @@
-//! Keeper: the one thread of a Kafka source that may wait for brokers, so that no worker has to.
+//! Keeper: the thread of a Kafka source that asks brokers and waits for them, so that no worker has to.
 //!
 //! ```text
 //!   keeper --> worker: here is a partition's queue; let go of that one
 //!   worker --> keeper: this partition has no record at my offset; I let go
-//!   keeper --> brokers: commits, new topics and partitions, where a partition begins
+//!   keeper --> brokers: what new topics and partitions are there, where does a partition begin
 //! ```
 //!
-//! It also serves the client's main queue: answers to commits, errors, statistics.
+//! It also serves the client's main queue: errors, statistics.
 
 use super::{
     monitor::{Context, Monitor, Progress},
@@ -17,7 +17,7 @@ use crate::{Partition, Waker};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
     TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer, base_consumer::PartitionQueue},
+    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
     error::{KafkaError, KafkaResult},
 };
 use std::{
@@ -32,7 +32,7 @@ use std::{
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Longest that an answer to a commit, or a wish to commit, lies about.
+/// Longest that an order lies about.
 const STEP: Duration = Duration::from_millis(50);
 
 /// Calls a worker when a queue of its has something.
@@ -113,7 +113,6 @@ impl Keeper {
         let (mut discovered, mut restarted) = (Instant::now(), Instant::now());
         while !stop.load(Relaxed) {
             self.serve();
-            self.commit();
             while let Ok(order) = self.orders.try_recv() {
                 self.obey(order);
             }
@@ -145,15 +144,6 @@ impl Keeper {
         }
     }
 
-    fn commit(&self) {
-        let list = self.monitor.commits().next();
-        if let Some(list) = list
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Async)
-        {
-            self.monitor.commits().answered(Err(error), &list);
-        }
-    }
-
     fn obey(&mut self, order: Order) {
         match order {
             Order::Restart(partition, next) => {
@@ -162,6 +152,7 @@ impl Keeper {
             }
             Order::Dropped(partition) => {
                 self.unassign(&partition);
+                self.restarts.remove(&partition);
                 self.read.remove(&partition);
                 self.monitor.forget(&partition);
             }

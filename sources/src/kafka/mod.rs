@@ -3,7 +3,7 @@
 //! ```text
 //!   brokers <--> client --> queue of each partition --> its worker
 //!                  ^                                       |
-//!                  +-- keeper <-- acks, lost offsets ------+
+//!                  +-- keeper, commits <-- lost offsets, acks
 //! ```
 //!
 //! In:    topics by name or pattern; new ones are picked up while running.
@@ -34,7 +34,7 @@ use rdkafka::error::KafkaError;
 use std::{
     collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
@@ -97,7 +97,6 @@ pub fn open(
         service: settings.service(),
         monitor: monitor.clone(),
         stop: stop.clone(),
-        keeper: Mutex::new(None),
     });
     let (mut desks, mut sources) = (Vec::new(), Vec::new());
     for _ in workers.clone() {
@@ -125,12 +124,17 @@ pub fn open(
         restarts: Default::default(),
     };
     keeper.give(standings).map_err(unreachable)?;
-    let thread = thread::Builder::new()
-        .name("kafka-keeper".into())
-        .spawn(move || keeper.run(&stop))
-        .map_err(|error| SourceError::Configuration(format!("could not start a thread: {error}")))?;
-    if let Ok(mut slot) = session.keeper.lock() {
-        *slot = Some(thread);
-    }
+    let (client, commits) = (keeper.consumer.clone(), (monitor.clone(), stop.clone()));
+    spawn("kafka-commits", move || {
+        commits::run(&client, &commits.0, &commits.1)
+    })?;
+    spawn("kafka-keeper", move || keeper.run(&stop))?;
     Ok((sources, KafkaStatistics(monitor)))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), SourceError> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(run);
+    spawned
+        .map(drop)
+        .map_err(|error| SourceError::Configuration(format!("could not start a thread: {error}")))
 }

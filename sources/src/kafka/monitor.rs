@@ -3,10 +3,10 @@
 use super::commits::Commits;
 use crate::{Partition, SourceError};
 use rdkafka::{
-    ClientContext, Statistics, TopicPartitionList,
+    ClientContext, Statistics,
     config::RDKafkaLogLevel,
     consumer::ConsumerContext,
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code},
+    error::{KafkaError, RDKafkaErrorCode as Code},
 };
 use std::{
     collections::BTreeMap,
@@ -219,8 +219,4 @@ impl ClientContext for Context {
     }
 }
 
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.0.commits().answered(result, offsets);
-    }
-}
+impl ConsumerContext for Context {}

@@ -15,10 +15,10 @@ use rdkafka::{
 };
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 use tracing::warn;
@@ -32,26 +32,21 @@ const TURN: usize = 512;
 /// Longest that a shutdown waits for the last commit.
 const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the workers of a process share; the keeper ends with the last of them.
+/// What the workers of a process share; its threads end soon after the last of them.
 pub(super) struct Session {
     pub(super) service: String,
     pub(super) monitor: Arc<Monitor>,
     pub(super) stop: Arc<AtomicBool>,
-    pub(super) keeper: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // Not waited for: they may be waiting for a broker that is away.
         self.stop.store(true, Relaxed);
-        let keeper = self.keeper.get_mut().ok().and_then(Option::take);
-        if keeper.is_some_and(|keeper| keeper.join().is_err()) {
-            warn!("the keeper of the kafka source has panicked");
-        }
     }
 }
 
 pub(super) struct KafkaSource {
-    /// Before the session: the client is closed after its queues are dropped.
     held: Vec<Reading>,
     given: Receiver<Given>,
     orders: Sender<Order>,

@@ -261,6 +261,10 @@ impl LogFile {
         let topic = recorded.topic.map(|topic| match self.topics.get(&*topic) {
             Some(known) => known.clone(),
             None => {
+                // As many topics as lines would be a recording of something else.
+                if self.topics.len() >= 1000 {
+                    self.topics.clear();
+                }
                 let topic: Arc<str> = topic.into();
                 self.topics.insert(topic.clone());
                 topic

@@ -9,3 +9,14 @@ demo:
 	@scripts/setup build python $(if $(KAFKA),kafka)
 	@$(if $(KAFKA),cargo run --quiet --package dbb-test-services --example with_kafka --) \
 		cargo run --quiet --package dbb -- demo --python .venv/bin/python $(if $(KAFKA),--kafka '{brokers}')
+
+# make test: every test, against real services that it starts and stops itself
+.PHONY: test
+test: setup
+	@cargo test --workspace --locked
+
+# make release: the program that a site installs, target/dist/dbb; for processors of 2013 or later
+.PHONY: release
+release:
+	@scripts/setup build
+	RUSTFLAGS='-C target-cpu=x86-64-v3' cargo build --locked --profile dist --package dbb

@@ -1,6 +1,6 @@
 //! Whatever the bytes, decoding answers.
 
-use dbb_events::{DecodeError, EventId, decode, decode_record, salvage};
+use dbb_events::{DecodeError, EventId, decode, decode_record, salvage, wire::Wire};
 use proptest::prelude::*;
 use std::{error::Error, fs::File, io::Read, sync::OnceLock};
 
@@ -27,6 +27,7 @@ fn samples() -> &'static [String] {
 /// Everything that is done with a line, whatever it is.
 fn use_line(line: &[u8]) {
     let recorded = decode_record(line);
+    two_parsers_agree(&recorded.body);
     let _ = salvage(&recorded.body);
     match decode(&recorded.body) {
         Ok(event) => {
@@ -47,6 +48,25 @@ fn use_line(line: &[u8]) {
             );
             EventId::of_bytes(&recorded.body);
         }
+    }
+}
+
+/// The fast parser takes as JSON what the well-known one does, and reads the same from it.
+fn two_parsers_agree(body: &[u8]) {
+    let Ok(text) = std::str::from_utf8(body) else {
+        return;
+    };
+    let (fast, known) = (
+        sonic_rs::from_str::<Wire<'_>>(text),
+        serde_json::from_str::<Wire<'_>>(text),
+    );
+    match (fast, known) {
+        (Ok(mut fast), Ok(mut known)) => {
+            // They may differ in the last bit of a fraction.
+            (fast.payload.duration_seconds, known.payload.duration_seconds) = (None, None);
+            assert_eq!(fast, known, "{text}");
+        }
+        (fast, known) => assert_eq!(fast.is_ok(), known.is_ok(), "{text}"),
     }
 }
 

@@ -339,8 +339,11 @@ impl Store for Postgres {
     }
 
     fn has_tables(&mut self) -> Result<bool, LedgerError> {
-        let rows = self.query("SELECT 1 WHERE to_regclass('meta') IS NOT NULL", &[])?;
-        Ok(!rows.is_empty())
+        // From the catalogue, not by `to_regclass`: that may answer from a session's memory of what was
+        // not there before it waited for the lock.
+        let sql = "SELECT 1 FROM pg_class WHERE relname = 'meta' AND relkind = 'r' \
+                   AND relnamespace = current_schema()::regnamespace";
+        Ok(!self.query(sql, &[])?.is_empty())
     }
 
     fn size_bytes(&mut self) -> Result<u64, LedgerError> {

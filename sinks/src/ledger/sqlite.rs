@@ -63,11 +63,6 @@ impl Sqlite {
     fn error(&self, e: &rusqlite::Error) -> LedgerError {
         error(&self.what, e, false)
     }
-
-    #[cfg(test)]
-    pub(crate) fn connection(&self) -> &Connection {
-        &self.connection
-    }
 }
 
 /// Classes of SQLite's own error codes; `opening` tells a wrong path from a failure later.
@@ -265,5 +260,42 @@ impl Store for Sqlite {
 
     fn for_update(&self) -> &'static str {
         ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn opened() -> (tempfile::TempDir, Sqlite) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Sqlite::open(&folder.path().join("l.sqlite")).unwrap();
+        crate::ledger::schema::ensure(&mut store).unwrap();
+        (folder, store)
+    }
+
+    #[test]
+    fn each_commit_reaches_the_disk() {
+        let (_folder, mut store) = opened();
+        // 2 is FULL: in the write-ahead log each commit is synced.
+        assert_eq!(store.query("PRAGMA synchronous", &[]).unwrap(), [[Value::Int(2)]]);
+    }
+
+    #[test]
+    fn a_disk_without_room_and_a_file_that_is_read_only_are_told_apart() {
+        let (_folder, mut store) = opened();
+        let insert = "INSERT INTO words (id, word) VALUES ($1, $2)";
+        let big = "x".repeat(100_000);
+        store
+            .connection
+            .execute_batch("PRAGMA max_page_count = 1")
+            .unwrap();
+        let error = store.execute(insert, &[Value::Int(1), big.as_str().into()]);
+        assert!(matches!(error, Err(LedgerError::DiskFull { .. })), "{error:?}");
+        store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+        let error = store.execute(insert, &[Value::Int(1), "x".into()]).unwrap_err();
+        assert!(error.to_string().contains("cannot be written"), "{error}");
+        assert!(!error.is_transient());
     }
 }

@@ -54,11 +54,24 @@ const NEW_DIDS: Bulk = Bulk {
 
 /// The text without what would be too long for an index, and without zero characters.
 pub(crate) fn clip(text: &str) -> String {
-    let mut end = text.len().min(LONGEST);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    cut(text, LONGEST)
+}
+
+/// At most `longest` bytes of the text, without the zero characters that PostgreSQL has not.
+pub(crate) fn cut(text: &str, longest: usize) -> String {
+    let head = |text: &str| {
+        let mut end = text.len().min(longest);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text[..end].to_owned()
+    };
+    let text = head(text);
+    if text.contains('\0') {
+        // What takes the place of a zero character is longer than it.
+        return head(&text.replace('\0', "\u{fffd}"));
     }
-    text[..end].replace('\0', "\u{fffd}")
+    text
 }
 
 /// What a file's name is found by, whatever its scope.
@@ -244,6 +257,7 @@ mod tests {
         let long = "é".repeat(LONGEST);
         assert_eq!(clip(&long).len(), LONGEST);
         assert_eq!(clip("a\0b"), "a\u{fffd}b");
+        assert!(clip(&"\0".repeat(LONGEST)).len() <= LONGEST);
         assert!(clip(&format!("a{long}")).len() < LONGEST);
     }
 }

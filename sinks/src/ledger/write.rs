@@ -5,7 +5,7 @@ use crate::ledger::{
     fold::{FileState, Fold, Held, Key, Plan, Replaced},
     row::{Reader, damaged, split},
     store::{Bulk, BulkKind, Cells, Lookup, Type::*, Value},
-    words::{clip, find_dids, learn_dids},
+    words::{clip, cut, find_dids, learn_dids},
 };
 use dbb_events::{Counted, Did, Entry, EventId, Micros};
 use std::{
@@ -530,9 +530,5 @@ impl Ledger {
 
 /// One sentence of a bearable length.
 fn sentence(text: &str) -> Value {
-    let mut end = text.len().min(LONGEST_DETAIL);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    Value::text(&text[..end])
+    Value::Text(cut(text, LONGEST_DETAIL))
 }

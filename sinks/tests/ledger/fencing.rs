@@ -38,6 +38,16 @@ fn a_newer_generation_shuts_the_older_one_out(on: On) {
     assert_eq!((holder, found), (second, who()));
 }
 
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 /// A chain of processes takes the ledger over from each other as each writes as fast as it can.
 fn whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began(on: On) {
     let place = new(on);
@@ -47,6 +57,7 @@ fn whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began(on: On) 
         for writer in 0..3u128 {
             let (place, newest, stop) = (&place, &newest, &stop);
             scope.spawn(move || {
+                let _others_stop_too = StopOnPanic(stop);
                 let mut ledger = place.open();
                 let mut n = 0;
                 while !stop.load(Ordering::SeqCst) {
@@ -59,10 +70,7 @@ fn whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began(on: On) 
                         match ledger.write(generation, &[entry(event, Outcome::Ingested, 20)]) {
                             Ok(_) => assert!(!overtaken, "an older generation wrote"),
                             Err(LedgerError::Fenced { .. }) => break,
-                            Err(e) => {
-                                stop.store(true, Ordering::SeqCst);
-                                panic!("{e}")
-                            }
+                            Err(e) => panic!("{e}"),
                         }
                         n += 1;
                         let written = ledger.states("main", &[EventId(event)]).unwrap();

@@ -1,1 +1,171 @@
+//! The writer's thread: what it answers is durable, what is due comes once, failures hold it and no more.
 
+use crate::support::{On, arrival, dimension, entry, new, on_both, waiting};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use dbb_events::{Dependency, Due, Entry, EventId, Micros, Outcome};
+use dbb_sinks::ledger::{Condition, Generation, Health, Ledger, LedgerError, LedgerPorts, State, writer};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+on_both! {
+    every_batch_is_answered_after_it_is_there
+    what_is_due_comes_once_until_its_next_outcome
+    what_found_no_room_comes_later
+    a_newer_generation_ends_the_writer
+    a_full_ledger_answers_nothing_and_says_so
+}
+
+struct Running {
+    entries: Sender<(u64, Vec<Entry>)>,
+    answers: Receiver<u64>,
+    due: Receiver<Due>,
+    fatal: Receiver<String>,
+    health: Health,
+    now: Arc<AtomicI64>,
+    thread: JoinHandle<Result<(), LedgerError>>,
+}
+
+/// A writer with room for `room` events that are due.
+fn start(ledger: Ledger, generation: Generation, room: usize) -> Running {
+    let (entries, batches) = bounded(100);
+    let (answer, answers) = unbounded();
+    let (offer, due) = bounded(room);
+    let (fail, fatal) = unbounded();
+    let now = Arc::new(AtomicI64::new(0));
+    let clock = now.clone();
+    let health = Health::default();
+    let ports = LedgerPorts {
+        entries: batches,
+        answer: Box::new(move |id| { let _ = answer.send(id); }),
+        due: Box::new(move |due| offer.try_send(due).map_err(|e| e.into_inner())),
+        written: Box::new(|_, _| {}),
+        on_fatal: Box::new(move |e| drop(fail.send(e.to_string()))),
+        now: Box::new(move || Micros(clock.load(Ordering::SeqCst))),
+        health: health.clone(),
+    };
+    let thread = std::thread::spawn(move || writer::run(ledger, generation, ports));
+    Running {
+        entries,
+        answers,
+        due,
+        fatal,
+        health,
+        now,
+        thread,
+    }
+}
+
+fn every_batch_is_answered_after_it_is_there(on: On) {
+    let place = new(on);
+    let (ledger, generation) = place.begin();
+    let mut reader = place.open();
+    let running = start(ledger, generation, 10);
+    for id in 0..20u64 {
+        let batch = vec![entry(id.into(), Outcome::Ingested, 20)];
+        running.entries.send((id, batch)).unwrap();
+    }
+    for id in 0..20u64 {
+        assert_eq!(running.answers.recv().unwrap(), id);
+        let found = reader.states("main", &[EventId(id.into())]).unwrap();
+        assert_eq!(found.len(), 1, "{id} was answered before it was there");
+    }
+    drop(running.entries);
+    running.thread.join().unwrap().unwrap();
+    assert!(running.health.is_ok());
+}
+
+fn what_is_due_comes_once_until_its_next_outcome(on: On) {
+    let mut place = new(on);
+    place.settings.due_poll_ms = 5;
+    let (ledger, generation) = place.begin();
+    let running = start(ledger, generation, 10);
+    let wait = |at| entry(1, waiting(dimension("exposure/X/1"), 1000, true), at);
+    running.entries.send((0, vec![wait(20)])).unwrap();
+    running.answers.recv().unwrap();
+    running
+        .entries
+        .send((1, vec![arrival(9, &["dimension:exposure/X/1"], 30)]))
+        .unwrap();
+    running.now.store(100, Ordering::SeqCst);
+    assert_eq!(running.due.recv().unwrap().event, EventId(1));
+    // Many looks later it is still in flight: nothing more has come.
+    for id in 2..20 {
+        running.entries.send((id, Vec::new())).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert!(running.due.is_empty());
+    // Its next outcome is to wait again, until another time.
+    running.entries.send((20, vec![wait(110)])).unwrap();
+    while running.answers.recv().unwrap() != 20 {}
+    running.now.store(1000, Ordering::SeqCst);
+    assert_eq!(running.due.recv().unwrap().event, EventId(1));
+    drop(running.entries);
+    running.thread.join().unwrap().unwrap();
+}
+
+fn what_found_no_room_comes_later(on: On) {
+    let mut place = new(on);
+    place.settings.due_poll_ms = 5;
+    place.settings.due_batch = 4;
+    let (ledger, generation) = place.begin();
+    let running = start(ledger, generation, 1);
+    let batch = (0..9).map(|n| entry(n, waiting(Dependency::Time, 50, true), 20));
+    running.entries.send((0, batch.collect())).unwrap();
+    running.now.store(100, Ordering::SeqCst);
+    let mut seen = Vec::new();
+    while seen.len() < 9 {
+        let due = running.due.recv().unwrap();
+        seen.push(due.event.0);
+        let done = entry(due.event.0, Outcome::Ingested, 200);
+        running.entries.send((1, vec![done])).unwrap();
+    }
+    seen.sort();
+    assert_eq!(seen, (0..9).collect::<Vec<_>>());
+    drop(running.entries);
+    running.thread.join().unwrap().unwrap();
+    let events: Vec<EventId> = (0..9).map(EventId).collect();
+    let found = place.open().states("main", &events).unwrap();
+    assert!(found.values().all(|state| *state == State::Ingested));
+}
+
+fn a_newer_generation_ends_the_writer(on: On) {
+    let place = new(on);
+    let (ledger, generation) = place.begin();
+    let running = start(ledger, generation, 10);
+    place.begin();
+    running
+        .entries
+        .send((7, vec![entry(1, Outcome::Ingested, 20)]))
+        .unwrap();
+    assert!(running.fatal.recv().unwrap().contains("another dbb"));
+    let error = running.thread.join().unwrap().unwrap_err();
+    assert!(matches!(error, LedgerError::Fenced { .. }), "{error}");
+    assert!(running.answers.is_empty());
+    assert!(matches!(running.health.condition(), Condition::Fatal { .. }));
+}
+
+fn a_full_ledger_answers_nothing_and_says_so(on: On) {
+    let mut place = new(on);
+    place.settings.max_bytes = Some(1);
+    let (ledger, generation) = place.begin();
+    let running = start(ledger, generation, 10);
+    running
+        .entries
+        .send((7, vec![entry(1, Outcome::Ingested, 20)]))
+        .unwrap();
+    let message = loop {
+        if let Condition::Failing { message, .. } = running.health.condition() {
+            break message;
+        }
+        std::thread::yield_now();
+    };
+    assert!(message.contains("ledger.max_bytes"), "{message}");
+    assert!(running.answers.is_empty());
+    assert!(place.open().states("main", &[EventId(1)]).unwrap().is_empty());
+    // The thread goes on trying for as long as this process lives.
+}

@@ -33,6 +33,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         progress: args.run_once && io::stderr().is_terminal(),
         signals: true,
     };
+    crate::runtime::panic::ends_the_process();
     let report = site::run(&loaded.config, &options)?;
     if !args.run_once {
         return Ok(Exit::Ok);

@@ -27,7 +27,11 @@ struct Open {
 
 impl Default for Open {
     fn default() -> Self {
-        Self { since: Instant::now(), offsets: Offsets::new(), records: 0 }
+        Self {
+            since: Instant::now(),
+            offsets: Offsets::new(),
+            records: 0,
+        }
     }
 }
 
@@ -54,7 +58,9 @@ impl Bindings {
 
     /// How long the oldest epoch has been open; zero if there is none.
     pub fn oldest_age(&self) -> Duration {
-        self.epochs.first_key_value().map_or(Duration::ZERO, |(_, open)| open.since.elapsed())
+        self.epochs
+            .first_key_value()
+            .map_or(Duration::ZERO, |(_, open)| open.since.elapsed())
     }
 
     /// Closes every epoch below `frontier` (all of them if there is none) and gives the offsets that
@@ -79,7 +85,10 @@ mod tests {
     use super::*;
 
     fn partition(partition: i32) -> Partition {
-        Partition { stream: "t".into(), partition }
+        Partition {
+            stream: "t".into(),
+            partition,
+        }
     }
 
     #[test]
@@ -89,7 +98,10 @@ mod tests {
         bindings.bind(1, partition(1), 3);
         bindings.bind(2, partition(0), 8);
         assert_eq!(bindings.close(Some(1)), Offsets::new());
-        assert_eq!(bindings.close(Some(2)), Offsets::from([(partition(0), 8), (partition(1), 4)]));
+        assert_eq!(
+            bindings.close(Some(2)),
+            Offsets::from([(partition(0), 8), (partition(1), 4)])
+        );
         assert_eq!(bindings.in_flight(), 1);
         assert_eq!(bindings.close(None), Offsets::from([(partition(0), 9)]));
         assert_eq!(bindings.in_flight(), 0);

@@ -37,7 +37,9 @@ pub fn clock<'s>(
             if control.is_finished() {
                 capability = None;
             }
-            let Some(capability) = capability.as_mut() else { return };
+            let Some(capability) = capability.as_mut() else {
+                return;
+            };
             // Activations may come early, for reasons of others.
             let left = tick.saturating_sub(last.elapsed());
             if first || left.is_zero() {

@@ -46,7 +46,9 @@ impl Control {
             failure: Mutex::new(None),
             faults: AtomicU64::new(0),
             drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
-            in_flight: (0..workers).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect(),
+            in_flight: (0..workers)
+                .map(|_| (AtomicU64::new(0), AtomicU64::new(0)))
+                .collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -72,13 +74,19 @@ impl Control {
     }
 
     fn end(&self, failure: Failure) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(failure);
         self.finished.store(true, Ordering::Release);
     }
 
     /// Why this process cannot go on.
     pub fn failure(&self) -> Option<Failure> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Says that the work is done: the clock stops and every worker leaves.
@@ -123,8 +131,17 @@ impl Control {
 
     /// Events on their way over all workers, and the age of the oldest open epoch.
     pub fn in_flight(&self) -> (usize, Duration) {
-        let events: u64 = self.in_flight.iter().map(|(count, _)| count.load(Ordering::Relaxed)).sum();
-        let oldest = self.in_flight.iter().map(|(_, age)| age.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let events: u64 = self
+            .in_flight
+            .iter()
+            .map(|(count, _)| count.load(Ordering::Relaxed))
+            .sum();
+        let oldest = self
+            .in_flight
+            .iter()
+            .map(|(_, age)| age.load(Ordering::Relaxed))
+            .max()
+            .unwrap_or(0);
         (events as usize, Duration::from_millis(oldest))
     }
 
@@ -137,7 +154,14 @@ impl Control {
 
     /// How long ago the worker that has been silent longest last stepped.
     pub fn silence(&self) -> Duration {
-        let oldest = self.beats.iter().map(|beat| beat.load(Ordering::Relaxed)).min().unwrap_or(0);
-        self.started.elapsed().saturating_sub(Duration::from_millis(oldest))
+        let oldest = self
+            .beats
+            .iter()
+            .map(|beat| beat.load(Ordering::Relaxed))
+            .min()
+            .unwrap_or(0);
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(oldest))
     }
 }

@@ -3,6 +3,7 @@
 pub mod bindings;
 pub mod clock;
 pub mod control;
+pub mod panic;
 pub mod read;
 
 pub use bindings::Bindings;

@@ -98,7 +98,11 @@ pub fn read<'s>(
                             partition: received.place.partition,
                         };
                         reading.bindings.bind(epoch, partition, received.place.offset);
-                        session.give(Incoming { received, read_at, again: None });
+                        session.give(Incoming {
+                            received,
+                            read_at,
+                            again: None,
+                        });
                     }
                 }
             }
@@ -126,7 +130,9 @@ pub fn read_due<'s>(
                 if control.is_stopping() || control.is_finished() || frontier.is_empty() {
                     newest = None;
                 }
-                let (Some(capability), Some(due)) = (newest.as_ref(), due.as_ref()) else { return };
+                let (Some(capability), Some(due)) = (newest.as_ref(), due.as_ref()) else {
+                    return;
+                };
                 let mut bindings = bindings.borrow_mut();
                 let room = max_in_flight.saturating_sub(bindings.in_flight()).min(POLL);
                 let mut session = output.session(capability);

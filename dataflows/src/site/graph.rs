@@ -23,7 +23,11 @@ use timely::{
 };
 
 /// Entries in one transaction of the ledger, and how long the first may wait for more.
-const LEDGER: Batching = Batching { max_datasets: 5000, max_bytes: 64 << 20, max_wait_ms: 2 };
+const LEDGER: Batching = Batching {
+    max_datasets: 5000,
+    max_bytes: 64 << 20,
+    max_wait_ms: 2,
+};
 
 /// Builds it; `probe` follows the ledger.
 pub(super) fn build(
@@ -46,11 +50,20 @@ pub(super) fn build(
         );
         // The ledger is one for the process, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
-        let again = read_due(ticks, receiver, Rc::clone(due), shared.max_in_flight, Arc::clone(control), now);
+        let again = read_due(
+            ticks,
+            receiver,
+            Rc::clone(due),
+            shared.max_in_flight,
+            Arc::clone(control),
+            now,
+        );
 
         let seen = Arc::clone(shared);
-        let (arrivals, letters) =
-            decode(scope.concatenate([records, again]), shared.counted_to.clone(), move |incoming, classified| {
+        let (arrivals, letters) = decode(
+            scope.concatenate([records, again]),
+            shared.counted_to.clone(),
+            move |incoming, classified| {
                 seen.tally.record(incoming, classified);
                 seen.metrics.received(&incoming.received.place.stream, 1);
                 match classified {
@@ -58,7 +71,8 @@ pub(super) fn build(
                     Classified::DeadLetter(letter) => seen.metrics.dead_letter(letter),
                     Classified::Arrival(_) => {}
                 }
-            });
+            },
+        );
         let repeats = Arc::clone(shared);
         let arrivals = identify(arrivals, shared.remember_seconds, move |_| {
             repeats.tally.repeat();
@@ -85,8 +99,12 @@ fn butler<'s>(
     requests: Stream<'s, Epoch, Vec<Request>>,
     shared: &Arc<Shared>,
 ) -> Stream<'s, Epoch, Vec<Settled>> {
-    let ports: HashMap<Arc<str>, usize> =
-        shared.targets.iter().enumerate().map(|(at, target)| (Arc::clone(target), at)).collect();
+    let ports: HashMap<Arc<str>, usize> = shared
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(at, target)| (Arc::clone(target), at))
+        .collect();
     let port_of = move |request: &Request| ports.get(&request.target).copied().unwrap_or_default();
     let port_of_exchanged = port_of.clone();
     let (control, targets) = (Arc::clone(&shared.control), shared.targets.clone());
@@ -97,7 +115,10 @@ fn butler<'s>(
             name: "butler",
             // All of one repository meet on one worker: so the story of a file stays in order.
             exchange: Box::new(move |request| port_of_exchanged(request) as u64),
-            lane: Box::new(move |request| Lane { port: port_of(request), group: Arc::clone(&request.rse.0) }),
+            lane: Box::new(move |request| Lane {
+                port: port_of(request),
+                group: Arc::clone(&request.rse.0),
+            }),
             bytes: Box::new(|request: &Request| request.body.len()),
             batching: shared.batching,
             clock: Box::new(Instant::now),

@@ -15,7 +15,10 @@ pub(super) struct LedgerHistory {
 
 impl LedgerHistory {
     pub(super) fn new(settings: LedgerSettings) -> Self {
-        Self { settings, ledger: None }
+        Self {
+            settings,
+            ledger: None,
+        }
     }
 }
 

@@ -17,14 +17,29 @@ pub fn mapping(config: &Config) -> anyhow::Result<Mapping> {
             (Some(word), _) => (Selector::RseScope(word.as_str().into()), &route.prefixes),
             (None, Some(rse)) => {
                 let settings = config.rses.get(rse);
-                let settings = settings.with_context(|| format!("routes[{at}]: no RSE `{rse}` under rses"))?;
+                let settings =
+                    settings.with_context(|| format!("routes[{at}]: no RSE `{rse}` under rses"))?;
                 let scope = route.scope.as_deref().map(Arc::from);
-                (Selector::Replica { rse: rse.as_str().into(), scope }, &settings.prefixes)
+                (
+                    Selector::Replica {
+                        rse: rse.as_str().into(),
+                        scope,
+                    },
+                    &settings.prefixes,
+                )
             }
             (None, None) => anyhow::bail!("routes[{at}]: has neither `rse` nor `rse_scope`"),
         };
-        let targets = route.repositories.iter().map(|name| Arc::from(name.as_str())).collect();
-        let topics = route.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
+        let targets = route
+            .repositories
+            .iter()
+            .map(|name| Arc::from(name.as_str()))
+            .collect();
+        let topics = route
+            .topics
+            .iter()
+            .map(|topic| Arc::from(topic.as_str()))
+            .collect();
         let prefixes = prefixes.iter().map(|prefix| (&prefix.from, &prefix.to));
         routes.push(
             Route::new(selector, targets, topics, prefixes).with_context(|| format!("in routes[{at}]"))?,

@@ -69,7 +69,11 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         None => None,
     };
     let generation = ledger.begin_generation(&who())?;
-    tracing::info!(generation = generation.0, ledger = config.ledger.shown_url(), "holding the ledger");
+    tracing::info!(
+        generation = generation.0,
+        ledger = config.ledger.shown_url(),
+        "holding the ledger"
+    );
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
     let (sources, lag) = open::open(config, options.run_once, offsets)?;
 
@@ -79,8 +83,14 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     let repositories = threads::repositories(config)?;
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
-        targets: repositories.iter().map(|repository| Arc::clone(&repository.name)).collect(),
-        butlers: repositories.iter().map(|repository| repository.port.clone()).collect(),
+        targets: repositories
+            .iter()
+            .map(|repository| Arc::clone(&repository.name))
+            .collect(),
+        butlers: repositories
+            .iter()
+            .map(|repository| repository.port.clone())
+            .collect(),
         ledger: ledger_port,
         due: due.receiver.clone(),
         mapping,
@@ -97,7 +107,10 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         health,
         metrics,
         ledger_health: ledger_thread.health.clone(),
-        repositories: repositories.iter().map(|r| (Arc::clone(&r.name), Arc::clone(&r.stats))).collect(),
+        repositories: repositories
+            .iter()
+            .map(|r| (Arc::clone(&r.name), Arc::clone(&r.stats)))
+            .collect(),
         ledger,
         lag,
         shared: Arc::clone(&shared),

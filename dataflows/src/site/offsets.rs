@@ -13,7 +13,11 @@ pub(super) struct LedgerOffsets {
 
 impl LedgerOffsets {
     pub(super) fn new(settings: LedgerSettings, generation: Generation) -> Self {
-        Self { settings, generation, ledger: Mutex::new(None) }
+        Self {
+            settings,
+            generation,
+            ledger: Mutex::new(None),
+        }
     }
 
     fn with<T>(&self, ask: impl FnOnce(&mut Ledger) -> Result<T, LedgerError>) -> Result<T, String> {
@@ -38,7 +42,10 @@ impl OffsetStore for LedgerOffsets {
     }
 
     fn store(&self, handled: &Offsets) -> Result<(), String> {
-        let handled = handled.iter().map(|(p, offset)| ((p.stream.clone(), p.partition), *offset)).collect();
+        let handled = handled
+            .iter()
+            .map(|(p, offset)| ((p.stream.clone(), p.partition), *offset))
+            .collect();
         self.with(|ledger| ledger.store_handled(self.generation, &handled))
     }
 }

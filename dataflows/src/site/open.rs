@@ -20,7 +20,9 @@ pub(super) enum Lag {
 impl Lag {
     /// Topic, partition and records above the committed offset; or what is wrong with the source.
     pub(super) fn read(&self) -> Result<Vec<(Arc<str>, i32, i64)>, String> {
-        let Lag::Kafka(statistics) = self else { return Ok(Vec::new()) };
+        let Lag::Kafka(statistics) = self else {
+            return Ok(Vec::new());
+        };
         let now = statistics.snapshot();
         // Without a broker the last error is the reason; one of several that is away is no trouble.
         if now.brokers_known > 0 && now.brokers_up == 0 {
@@ -28,7 +30,11 @@ impl Lag {
         }
         let lag = now.partitions.into_iter().map(|at| {
             let above = at.end.saturating_sub(at.committed.unwrap_or(at.next.min(at.end)));
-            (at.partition.stream, at.partition.partition, i64::try_from(above).unwrap_or(i64::MAX))
+            (
+                at.partition.stream,
+                at.partition.partition,
+                i64::try_from(above).unwrap_or(i64::MAX),
+            )
         });
         Ok(lag.collect())
     }
@@ -50,7 +56,12 @@ pub(super) fn open(
         let mut settings = settings.clone();
         settings.follow &= !run_once;
         let offsets: Arc<dyn OffsetStore> = offsets;
-        return Ok((log::open(&settings, workers, config.workers, offsets)?, Lag::Unknown));
+        return Ok((
+            log::open(&settings, workers, config.workers, offsets)?,
+            Lag::Unknown,
+        ));
     }
-    Err(SourceError::Configuration("the configuration names no source".into()))
+    Err(SourceError::Configuration(
+        "the configuration names no source".into(),
+    ))
 }

@@ -38,7 +38,11 @@ impl RunReport {
         Self {
             records: tallied.records(),
             repeats: tallied.repeats.load(Ordering::Relaxed),
-            not_for_us: tallied.not_for_us.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            not_for_us: tallied
+                .not_for_us
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             ingested: tallied.ingested.load(Ordering::Relaxed),
             elapsed,
             ..Self::default()
@@ -59,7 +63,9 @@ pub(super) struct Before {
 
 impl Before {
     pub(super) fn read(ledger: &mut Ledger) -> Result<Self, LedgerError> {
-        Ok(Self { dead_letters: ledger.dead_letter_count()? })
+        Ok(Self {
+            dead_letters: ledger.dead_letter_count()?,
+        })
     }
 }
 
@@ -112,6 +118,9 @@ impl Tallied {
 
     /// Ingested, and dead letters, for the progress bar.
     pub(super) fn shown(&self) -> (u64, u64) {
-        (self.ingested.load(Ordering::Relaxed), self.dead_letters.load(Ordering::Relaxed))
+        (
+            self.ingested.load(Ordering::Relaxed),
+            self.dead_letters.load(Ordering::Relaxed),
+        )
     }
 }

@@ -51,14 +51,22 @@ pub(super) fn repositories(config: &Config) -> anyhow::Result<Vec<Repository>> {
         let thread = Builder::new().name(format!("butler {name}")).spawn(move || {
             // A repository that is down now may be up when the first file arrives: deliver will say.
             if let Err(error) = sink.warm() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the repository is not ready");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the repository is not ready"
+                );
             }
             for batch in &served.batches {
                 let settled = sink.deliver(batch.requests);
                 served.answer(batch.id, settled);
             }
         })?;
-        repositories.push(Repository { name, port, stats, thread });
+        repositories.push(Repository {
+            name,
+            port,
+            stats,
+            thread,
+        });
     }
     Ok(repositories)
 }
@@ -124,5 +132,13 @@ pub(super) fn ledger(
         // What it returns was told to `on_fatal`.
         let _ = ledger::writer::run(ledger, generation, ports);
     })?;
-    Ok((LedgerThread { health, bridge, writer }, port, DueEvents { receiver: due }))
+    Ok((
+        LedgerThread {
+            health,
+            bridge,
+            writer,
+        },
+        port,
+        DueEvents { receiver: due },
+    ))
 }

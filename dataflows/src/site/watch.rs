@@ -81,7 +81,11 @@ pub(super) fn signals() -> io::Result<Arc<AtomicBool>> {
 
 impl Watch {
     pub(super) fn new(on: Watched) -> Self {
-        Self { on, seen: HashMap::new(), last_close_look: None }
+        Self {
+            on,
+            seen: HashMap::new(),
+            last_close_look: None,
+        }
     }
 
     /// Gives the ledger's connection back.
@@ -96,7 +100,11 @@ impl Watch {
         drain_seconds: u64,
         signals: Option<&AtomicBool>,
     ) {
-        let bar = if options.progress { progress_bar() } else { ProgressBar::hidden() };
+        let bar = if options.progress {
+            progress_bar()
+        } else {
+            ProgressBar::hidden()
+        };
         let control = Arc::clone(&self.on.control);
         let mut stopped: Option<Instant> = None;
         let mut quiet_since: Option<Instant> = None;
@@ -119,7 +127,10 @@ impl Watch {
                 if let Some(since) = stopped
                     && since.elapsed() > Duration::from_secs(drain_seconds)
                 {
-                    tracing::warn!(drain_seconds, "not everything has an outcome yet: it will be read again");
+                    tracing::warn!(
+                        drain_seconds,
+                        "not everything has an outcome yet: it will be read again"
+                    );
                     control.finish();
                 }
                 continue;
@@ -149,7 +160,10 @@ impl Watch {
     }
 
     fn look_closely(&mut self) {
-        if self.last_close_look.is_some_and(|last| last.elapsed() < LOOK_CLOSELY) {
+        if self
+            .last_close_look
+            .is_some_and(|last| last.elapsed() < LOOK_CLOSELY)
+        {
             return;
         }
         self.last_close_look = Some(Instant::now());
@@ -158,7 +172,9 @@ impl Watch {
         on.metrics.progress(in_flight, oldest);
         match on.ledger_health.condition() {
             Condition::Ok => on.health.clear("ledger"),
-            Condition::Failing { message, .. } | Condition::Fatal { message } => on.health.fail("ledger", message),
+            Condition::Failing { message, .. } | Condition::Fatal { message } => {
+                on.health.fail("ledger", message)
+            }
         }
         match on.lag.read() {
             Ok(partitions) => {
@@ -169,8 +185,10 @@ impl Watch {
             }
             Err(trouble) => on.health.fail("kafka", trouble),
         }
-        let mut waiting: BTreeMap<&'static str, (u64, f64)> =
-            ["dimension", "file", "repository", "time"].into_iter().map(|class| (class, (0, 0.0))).collect();
+        let mut waiting: BTreeMap<&'static str, (u64, f64)> = ["dimension", "file", "repository", "time"]
+            .into_iter()
+            .map(|class| (class, (0, 0.0)))
+            .collect();
         match on.ledger.waiting() {
             Ok(rows) => {
                 for row in rows {
@@ -205,9 +223,12 @@ impl Watch {
             if batches > 0 {
                 // Of several deliveries between two looks only the mean is known.
                 let each = (now.requests - seen.requests) / batches;
-                let took = Duration::from_secs_f64((now.deliver_seconds - seen.seconds).max(0.0) / batches as f64);
+                let took =
+                    Duration::from_secs_f64((now.deliver_seconds - seen.seconds).max(0.0) / batches as f64);
                 for _ in 0..batches {
-                    self.on.metrics.butler_call(name, usize::try_from(each).unwrap_or(usize::MAX), took);
+                    self.on
+                        .metrics
+                        .butler_call(name, usize::try_from(each).unwrap_or(usize::MAX), took);
                 }
             }
             for _ in seen.starts.max(1)..now.worker_starts {

@@ -54,7 +54,11 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         control.fail(format!("worker {index} has no source"));
         return;
     };
-    let reading = Rc::new(RefCell::new(Reading { source, bindings: Bindings::default(), finished: false }));
+    let reading = Rc::new(RefCell::new(Reading {
+        source,
+        bindings: Bindings::default(),
+        finished: false,
+    }));
     let due = Rc::new(RefCell::new(Bindings::default()));
     let probe = ProbeHandle::new();
     graph::build(worker, shared, &reading, &due, &probe);
@@ -69,7 +73,11 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         ack(&mut *reading.source, &mut handled, control);
         let mut due = due.borrow_mut();
         due.close(frontier);
-        control.set_in_flight(index, reading.bindings.in_flight() + due.in_flight(), reading.bindings.oldest_age());
+        control.set_in_flight(
+            index,
+            reading.bindings.in_flight() + due.in_flight(),
+            reading.bindings.oldest_age(),
+        );
         let sent_again = index == 0 && !shared.due.is_empty() && !control.is_stopping();
         let idle = reading.bindings.in_flight() == 0 && due.in_flight() == 0 && handled.is_empty();
         control.set_drained(index, reading.finished && idle && !sent_again);

@@ -29,6 +29,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// Between two rounds of pruning.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
+/// Called with what a write changed and how long it took.
+pub type OnWritten = Box<dyn Fn(&Written, Duration) + Send>;
+
 /// How the writer is tied to the rest. All closures are called on the writer's thread.
 pub struct LedgerPorts {
     /// Batches to write: an id of the caller's choice, and entries.
@@ -38,7 +41,7 @@ pub struct LedgerPorts {
     /// Offers an event that is due; gives it back if there is no room now. Must not block.
     pub due: Box<dyn Fn(Due) -> Result<(), Due> + Send>,
     /// Called after each write with the time its transaction took, for metrics.
-    pub written: Box<dyn Fn(&Written, Duration) + Send>,
+    pub written: OnWritten,
     /// Called once, before the thread ends, when the ledger can't be written any more and never will.
     pub on_fatal: Box<dyn Fn(&LedgerError) + Send>,
     /// The time.

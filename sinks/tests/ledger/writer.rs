@@ -1,5 +1,8 @@
 //! The writer's thread: what it answers is durable, what is due comes once, failures hold it and no more.
 
+// An event that finds no room goes back as it is: nothing is put in a box for that.
+#![allow(clippy::result_large_err)]
+
 use crate::support::{On, arrival, dimension, entry, new, on_both, waiting};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use dbb_events::{Dependency, Due, Entry, EventId, Micros, Outcome};
@@ -41,7 +44,9 @@ fn start(ledger: Ledger, generation: Generation, room: usize) -> Running {
     let health = Health::default();
     let ports = LedgerPorts {
         entries: batches,
-        answer: Box::new(move |id| { let _ = answer.send(id); }),
+        answer: Box::new(move |id| {
+            let _ = answer.send(id);
+        }),
         due: Box::new(move |due| offer.try_send(due).map_err(|e| e.into_inner())),
         written: Box::new(|_, _| {}),
         on_fatal: Box::new(move |e| drop(fail.send(e.to_string()))),

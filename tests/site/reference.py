@@ -23,7 +23,7 @@ class Refused(Exception):
     """The event is a dead letter; the message is the reason."""
 
 
-def run(root):
+def run(root, transfer="direct"):
     """Ingests the whole site; gives the outcome of each (event, repository), by the event's first place."""
     root = pathlib.Path(root)
     config = yaml.safe_load((root / "dbb.yaml").read_text())
@@ -50,7 +50,7 @@ def run(root):
     order = ["dim_file", "zip_file", "raw_file", "data_product"]
     for request in sorted(requests, key=lambda request: order.index(request["kind"])):
         outcomes[request["place"]][request["target"]] = deliver(butlers[request["target"]], request,
-                                                                config["repositories"][request["target"]])
+                                                                config["repositories"][request["target"]], transfer)
     return outcomes, not_for_us
 
 
@@ -91,7 +91,7 @@ def route(config, place, topic, payload):
             for target in targets]
 
 
-def deliver(butler, request, settings):
+def deliver(butler, request, settings, transfer):
     """What the Butler makes of one request, as `word` or `refused/reason`."""
     path, payload = request["path"], request["payload"]
     if not os.path.exists(path):
@@ -108,7 +108,7 @@ def deliver(butler, request, settings):
             return "refused/butler"
         index = json.loads(zipfile.ZipFile(path).read("_butler_zip_index.json"))
         has_records = index["refs"].get("dimension_records") is not None
-        return attempt(lambda: butler.ingest_zip(path, "direct", transfer_dimensions=has_records, skip_existing=True))
+        return attempt(lambda: butler.ingest_zip(path, transfer, transfer_dimensions=has_records, skip_existing=True))
     try:
         sidecar = payload.get("rubin_sidecar") or ""
         sidecar = json.loads(sidecar) if isinstance(sidecar, str) else sidecar
@@ -126,7 +126,7 @@ def deliver(butler, request, settings):
         return "already_there" if butler.getURI(known).ospath == path else "already_there_elsewhere"
     if known_type(butler, ref) and butler.find_dataset(ref.datasetType.name, ref.dataId, collections=ref.run):
         return "refused/conflict"
-    return attempt(lambda: butler.ingest(FileDataset(path, ref), transfer="direct", skip_existing=True))
+    return attempt(lambda: butler.ingest(FileDataset(path, ref), transfer=transfer, skip_existing=True))
 
 
 def known_type(butler, ref):

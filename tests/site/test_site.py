@@ -125,6 +125,25 @@ class ASiteWithoutFaults(TemporarySite):
             self.assertNotEqual(a, c)
 
 
+class ASiteOfCtrlIngestd(TemporarySite):
+    OPTIONS = ("--files", 12, "--in-place", "--faults", "dot_dot,double_slash")
+
+    def test_files_inside_the_datastore_are_taken_where_they_are(self):
+        reference.run(self.root, transfer="auto")
+        done = site("verify", self.root, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_its_configuration_has_the_keys_of_ctrl_ingestd(self):
+        site("config", self.root, "--ctrl-ingestd", "--kafka", "localhost:1,localhost:2", "--config", "old.yaml")
+        lines = (self.root / "old.yaml").read_text().splitlines()
+        config = {name: json.loads(value) for name, value in (line.split(": ", 1) for line in lines)}
+        self.assertEqual(list(config), ["brokers", "group_id", "num_messages", "timeout", "butler_repo", "topics"])
+        self.assertEqual(config["brokers"], ["localhost:1", "localhost:2"])
+        self.assertEqual(config["topics"]["DEMO_BUTLER_DISK-dp1"],
+                         {"rucio_prefix": "davs://dtn-demo.example.org:443/rucio/butler_disk/",
+                          "fs_prefix": f"{self.root}/repo/main/rse/DEMO_BUTLER_DISK"})
+
+
 class ManyFiles(TemporarySite):
     OPTIONS = ("--files", 3000, "--brief", "--exposures", 20, "--zips", 0, "--arriving", 0, "--late", 0,
                "--faults", "none")

@@ -57,6 +57,8 @@ def repo_options(sub):
     add("--detectors", type=int, default=9)
     add("--verify", choices=("size", "checksum"), default="size", help="what dbb is told to verify")
     add("--site", default="DEMO", help="what the names of its RSEs, and so of its topics, start with")
+    add("--in-place", action="store_true",
+        help="RSEs inside the first repository's datastore, one door: what transfer `auto` takes where it is")
 
 
 def file_options(sub):
@@ -80,6 +82,7 @@ def config_options(sub):
     add("--config", default="dbb.yaml", help="name of the file")
     add("--max-datasets", type=int, default=500)
     add("--max-wait-ms", type=int, default=200)
+    add("--ctrl-ingestd", action="store_true", help="in the form of ctrl_ingestd; with --kafka only")
     add("--http", metavar="ADDRESS", help="address and port for probes and metrics; none if not given")
 
 
@@ -97,7 +100,7 @@ def make(options):
 def make_repo(options):
     world = World(os.path.abspath(options.dir), options.seed, options.exposures, options.arriving, options.late,
                   options.zips, options.detectors, options.repositories.split(","), options.registry,
-                  options.namespace, options.verify, options.site)
+                  options.namespace, options.verify, options.site, options.in_place)
     world.save()
     repo.make_repositories(world, origin=options.arriving + options.late + options.zips > 0)
 
@@ -111,6 +114,12 @@ def make_files(options):
 
 
 def config(options):
+    if options.ctrl_ingestd:
+        if not options.kafka:
+            raise SystemExit("ctrl_ingestd reads from Kafka: give --kafka")
+        print(configuration.write_ctrl_ingestd(World.load(options.dir), kafka=options.kafka,
+                                               group_id=options.group_id, path=options.config), file=sys.stderr)
+        return
     print(configuration.write(
         World.load(options.dir), python=options.python, kafka=options.kafka, group_id=options.group_id,
         ledger=options.ledger, path=options.config, max_datasets=options.max_datasets,

@@ -15,7 +15,7 @@ def write(world, *, python, kafka=None, group_id="dbb-demo", ledger=None, path="
     """Writes the configuration; gives its path."""
     rses = {}
     for rse in world.rses:
-        to = os.path.join(world.root, "rse", rse) + "/"
+        to = os.path.join(world.storage(), rse) + "/"
         rses[rse] = {"prefixes": [{"from": prefix(rse, door), "to": to} for door in ("davs", "root")]}
     if kafka:
         source = {"kafka": {"brokers": kafka.split(","), "group_id": group_id, "topics": [f"/{world.site}_.*/"]}}
@@ -36,6 +36,22 @@ def write(world, *, python, kafka=None, group_id="dbb-demo", ledger=None, path="
     if world.verify == "checksum":
         for repository in sections["repositories"].values():
             repository["verify"] = {"mode": "checksum", "read_bytes": True}
+    path = os.path.join(world.root, path)
+    with open(path, "w", encoding="utf-8") as file:
+        for name, section in sections.items():
+            file.write(f"{name}: {json.dumps(section)}\n")
+    return path
+
+
+def write_ctrl_ingestd(world, *, kafka, group_id, path):
+    """Writes the configuration of ctrl_ingestd for the first repository of a site; gives its path."""
+    topics = {}
+    for rse, scope, repositories in world.routes():
+        if world.repositories[0] in repositories:
+            topics[f"{rse}-{scope}"] = {"rucio_prefix": prefix(rse, "davs"),
+                                        "fs_prefix": os.path.join(world.storage(), rse)}
+    sections = {"brokers": kafka.split(","), "group_id": group_id, "num_messages": 50, "timeout": 1,
+                "butler_repo": world.butler(world.repositories[0]), "topics": topics}
     path = os.path.join(world.root, path)
     with open(path, "w", encoding="utf-8") as file:
         for name, section in sections.items():

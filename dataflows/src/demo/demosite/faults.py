@@ -218,13 +218,13 @@ def prefix_in_the_middle(stock):
 @fault
 def dot_dot(stock):
     """The file is there, outside the RSE: only the check of the path keeps it out."""
-    stock.write(os.path.join(stock.world.root, "rse", "outside.json"), b"{}\n")
+    stock.write(os.path.join(stock.world.storage(), "outside.json"), b"{}\n")
     return at_url(stock, url(stock.world.butler_rse, "dp1", "../../outside.json"))
 
 
 @fault
 def dot_dot_encoded(stock):
-    stock.write(os.path.join(stock.world.root, "rse", "outside.json"), b"{}\n")
+    stock.write(os.path.join(stock.world.storage(), "outside.json"), b"{}\n")
     return at_url(stock, url(stock.world.butler_rse, "dp1", "%2e%2e/%2E%2E/outside.json"))
 
 

@@ -17,7 +17,8 @@ A repeat is byte-identical and comes some lines later, as after a crash of Herme
       fault       name of the planted fault or rare form, or null
       waits       true if its dimension records come after it
     repositories  by name
-      datasets    exactly what it must hold: uuid, dataset_type, run, data_id, uri (a path; of the zip for members)
+      datasets    exactly what it must hold: uuid, dataset_type, run, data_id,
+                  uri (a path; of the zip for its members; null: any)
       one_of      lists of rivals of which exactly one must be there
       counts      datasets by "type run"; all that a brief oracle has
 """

@@ -78,7 +78,8 @@ class Stock:
 
     def good(self, number, raws):
         """The file with this number: the first are raws, then come data products in ever new RUNs."""
-        door = "root" if number % 5 == 4 else "davs"
+        # A site that takes files in place is one of ctrl_ingestd, which knows one prefix for a topic.
+        door = "root" if number % 5 == 4 and not self.world.in_place else "davs"
         count, detectors = len(self.exposures), self.world.detectors
         exposure = self.exposures[number % count]
         if number < raws:
@@ -108,7 +109,8 @@ class Stock:
             type_name, ending = "detector_metadata", "json"
             data_id = {"instrument": INSTRUMENT, "detector": detector, "visit": exposure.id}
         # The scope is the first folder below the RSE: it is not in the name again.
-        name = f"{run.removeprefix(scope + '/')}/{type_name}/{exposure.day_obs}/{folder}{type_name}_{exposure.id}_{detector:03d}.{ending}"
+        folder = f"{run.removeprefix(scope + '/')}/{type_name}/{exposure.day_obs}/{folder}"
+        name = f"{folder}{type_name}_{exposure.id}_{detector:03d}.{ending}"
         return self.dataset(rse or self.world.butler_rse, scope, "data_product", name, run, data_id, exposure.implied(),
                             uuid=uuid, type_name=type_name, door=door)
 
@@ -158,8 +160,10 @@ class Stock:
         name = f"{folder}/{exposure.obs_id}.zip"
         with open(made, "rb") as file:
             body = self.announce(self.world.raw_rse, "raw", name, file.read(), "zip_file", "")
+        # A zip that is not taken where it is gets a place in the datastore, which is the Butler's business.
+        uri = None if self.world.in_place else self.world.path(self.world.raw_rse, "raw", name)
         entries = [{"uuid": str(ref.id), "dataset_type": "raw", "run": RAW_RUN,
-                    "data_id": dict(ref.dataId.required), "uri": self.world.path(self.world.raw_rse, "raw", name)}
+                    "data_id": dict(ref.dataId.required), "uri": uri}
                    for ref in refs]
         return Event(body, f"{self.world.raw_rse}-raw", ["ingested"], self.world.targets("raw"), entries,
                      waits=exposure.role == ZIP_LATE)

@@ -93,6 +93,7 @@ class World:
     namespace: str = "dbb_demo"
     verify: str = "size"
     site: str = "DEMO"
+    in_place: bool = False
 
     def __post_init__(self):
         self.raw_rse, self.butler_rse, self.copy_rse = self.rses = [f"{self.site}_{rse}" for rse in RSES]
@@ -124,9 +125,13 @@ class World:
         """The folder of a repository; `origin` is where the files were made: it knows everything."""
         return os.path.join(self.root, "repo", repository)
 
+    def storage(self):
+        """The folder of the RSEs: beside the repositories, or inside the datastore of the first one."""
+        return os.path.join(self.butler(self.repositories[0]) if self.in_place else self.root, "rse")
+
     def path(self, rse, scope, name):
         """Where a file lies."""
-        return os.path.join(self.root, "rse", rse, scope, name)
+        return os.path.join(self.storage(), rse, scope, name)
 
     def random(self, purpose):
         """Random numbers of its own for each purpose, so that one option does not shift another's."""

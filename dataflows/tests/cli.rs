@@ -383,9 +383,9 @@ fn dead_letters_are_listed_counted_and_shown() {
     assert_eq!(
         ended.out,
         "\
-id  at                           repository  reason        file             why
- 2  1970-01-01T00:00:02.000000Z  main        bad_sidecar   raw:a/bad.fits   field `id` is missing
- 1  1970-01-01T00:00:02.000000Z  main        file_missing  raw:a/good.fits  `/a/good.fits` is not there
+id  at                    repository  reason        file             why
+ 2  1970-01-01T00:00:02Z  main        bad_sidecar   raw:a/bad.fits   field `id` is missing
+ 1  1970-01-01T00:00:02Z  main        file_missing  raw:a/good.fits  `/a/good.fits` is not there
 "
     );
     let ended = site.dbb(&["dead-letters", "list", "site.yaml", "--by", "reason"]);

@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Exit, exit::Told, open_ledger, output, rows};
 use clap::{Args, Subcommand};
-use dbb_events::Reason;
+use dbb_events::{Micros, Reason};
 use dbb_sinks::ledger::{Filter, Ledger, Row, Selection};
 use std::{
     fmt::Write as _,
@@ -189,7 +189,10 @@ fn list(ledger: &mut Ledger, filter: &Filter, limit: usize, as_json: bool) -> an
     let rows = letters.iter().map(|row| {
         vec![
             row.id.to_string(),
-            row.updated_at.to_string(),
+            // To the second: the rest is in `show`.
+            Micros(row.updated_at.0 / 1_000_000 * 1_000_000)
+                .to_string()
+                .replace(".000000Z", "Z"),
             row.target.to_string(),
             row.reason.clone().unwrap_or_default(),
             rows::shown(&rows::name(row)),

@@ -2,7 +2,7 @@
 
 use super::{ConfigFile, Exit, exit::Told, open_ledger, output, rows};
 use clap::Args;
-use dbb_events::{Did, Micros};
+use dbb_events::{Did, Micros, decode};
 use dbb_sinks::ledger::{Attempt, FileRow, Row, Selector, State, Story};
 use serde_json::{Value, json};
 use std::{fmt::Write as _, path::Path};
@@ -81,14 +81,16 @@ fn next(row: &Row, config: &Path, now: Micros) -> Option<String> {
             let due = row.not_before.is_some_and(|at| at <= now);
             Some(match row.waits_for.as_deref() {
                 _ if due => "it is due: a running dbb tries it within moments".into(),
+                None | Some("time") => "nothing: it is tried again by itself".into(),
                 Some("repository") => format!("see what is wrong with it: dbb check {config} --connect"),
-                Some(key) if key.starts_with("dimension:") || key.starts_with("file:") => {
-                    let (_, thing) = key.split_once(':').unwrap_or_default();
-                    format!(
-                        "when `{thing}` arrives it goes on by itself; see whether it landed: dbb explain {config} ..."
-                    )
-                }
-                _ => "nothing: it is tried again by itself".into(),
+                Some(key) => match key.split_once(':') {
+                    Some(("file", uri)) => {
+                        format!(
+                            "it goes on by itself when that file comes; did it land? dbb explain {config} {uri}"
+                        )
+                    }
+                    _ => "it goes on by itself when a dimension file with that record arrives".into(),
+                },
             })
         }
         _ => None,
@@ -99,6 +101,7 @@ fn as_json(story: &Story, config: &Path, now: Micros) -> Value {
     let events = story.events.iter().map(|(row, history)| {
         let mut value = rows::row(row);
         value["history"] = history.iter().map(rows::attempt).collect();
+        value["landed_at"] = json!(landed_at(row).map(|at| at.to_string()));
         value["next"] = json!(next(row, config, now));
         value
     });
@@ -163,6 +166,7 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
             let _ = writeln!(page, "  {at}  {}", rows::shown(&what));
         }
     };
+    line(landed_at(row), "landed".into());
     if let Some(rse) = &row.rse {
         let url = row
             .url
@@ -200,6 +204,11 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
             None => {}
         }
     }
+}
+
+/// When the file landed; known while its event is kept, which is as long as something may still be done.
+fn landed_at(row: &Row) -> Option<Micros> {
+    decode(row.body.as_deref()?).ok()?.payload.landed_at()
 }
 
 fn sentence(reason: Option<&str>, waits_for: Option<&str>, detail: Option<&str>) -> String {
@@ -290,6 +299,9 @@ mod tests {
         waiting.waits_for = Some("dimension:exposure/LSSTCam/1".into());
         waiting.detail = Some("no record of exposure 1".into());
         waiting.not_before = Some(Micros(60_000_000));
+        let body = r#"{"event_type": "transfer-done", "created_at": "1970-01-01 00:00:01",
+            "payload": {"transferred_at": "1970-01-01 00:00:00.5"}}"#;
+        waiting.body = Some(body.into());
         let earlier = Attempt {
             at: Micros(4_000_000),
             generation: 1,
@@ -304,13 +316,14 @@ mod tests {
 raw:a/b.fits
 
 transfer-done 00000000000000000000000000000abc for main
+  1970-01-01T00:00:00.500000Z  landed
   1970-01-01T00:00:01.000000Z  announced at T as davs://h/raw/a/b.fits
   1970-01-01T00:00:02.000000Z  appended to T-raw
   1970-01-01T00:00:03.000000Z  read from T-raw[2]@40
   1970-01-01T00:00:04.000000Z  waiting for repository: connection refused
   1970-01-01T00:00:05.000000Z  waiting for dimension:exposure/LSSTCam/1: no record of exposure 1
   1970-01-01T00:01:00.000000Z  next try, if not before; attempts that count: 1
-  next: when `exposure/LSSTCam/1` arrives it goes on by itself; see whether it landed: dbb explain site.yaml ...
+  next: it goes on by itself when a dimension file with that record arrives
 "
         );
     }

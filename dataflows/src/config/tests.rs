@@ -160,6 +160,21 @@ fn an_rse_or_a_repository_that_nothing_leads_to_is_a_warning() {
 }
 
 #[test]
+fn a_topic_that_no_route_is_for_is_a_warning() {
+    let topics = "[IN2P3_RAW_DISK-raw, usdf.IN2P3_RAW_DISK-raw, IN2P3_RAW_DISK, IN2P3_RAW_DISK-rwa, X.Y]";
+    let text = SITE.replace(r#"["/^IN2P3_.*-(raw|dp2)$/"]"#, topics);
+    let warnings: Vec<_> = read(&text).unwrap().warnings.iter().map(complaint).collect();
+    assert_eq!(
+        warnings,
+        [
+            "site.yaml:6:75: `source.kafka.topics[3]`: no route is for files of topic `IN2P3_RAW_DISK-rwa`: \
+             they are dead letters",
+            "site.yaml:6:95: `source.kafka.topics[4]`: no route is for files of topic `X.Y`: they are dead letters",
+        ]
+    );
+}
+
+#[test]
 fn the_environment_comes_after_the_file_and_options_come_last() {
     let environment = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let variables = [

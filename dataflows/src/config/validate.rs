@@ -35,6 +35,7 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.ledger(&config.ledger.url);
     check.rses(config);
     check.routes(config);
+    check.topics(config);
     check.repositories(config);
     check.numbers(config);
     check.http(config);
@@ -190,6 +191,21 @@ impl Check<'_> {
         }
     }
 
+    /// A topic by name that no route is for would only bring dead letters.
+    fn topics(&mut self, config: &Config) {
+        let Some(kafka) = &config.source.kafka else { return };
+        for (i, topic) in kafka.topics.iter().enumerate() {
+            let named = !topic.starts_with('/');
+            if named && !config.routes.iter().any(|route| is_for(route, topic)) {
+                let path = format!("source.kafka.topics[{i}]");
+                self.warning(
+                    &path,
+                    format!("no route is for files of topic `{topic}`: they are dead letters"),
+                );
+            }
+        }
+    }
+
     /// `rse` and perhaps `scope`, or `rse_scope` and `prefixes`.
     fn route_key(&mut self, path: &str, route: &Route, config: &Config) {
         match (&route.rse, &route.rse_scope) {
@@ -275,4 +291,28 @@ impl Check<'_> {
             self.error("http.listen", message).hint = Some("write `127.0.0.1:9327`, or null for none".into());
         }
     }
+}
+
+/// True when files of `route` may be announced on `topic`, with or without the alias that a mirror puts in front.
+fn is_for(route: &Route, topic: &str) -> bool {
+    let own = |topic: &str| {
+        let of_rse = route
+            .rse
+            .as_deref()
+            .and_then(|rse| topic.strip_prefix(rse))
+            .is_some_and(|after| {
+                let scope = after.strip_prefix('-');
+                after.is_empty() || scope.is_some_and(|s| route.scope.as_deref().is_none_or(|own| own == s))
+            });
+        // An RSE alone may be the start of the word, on a topic of the old kind.
+        let of_word = route.rse_scope.as_deref().is_some_and(|word| {
+            word.strip_prefix(topic)
+                .is_some_and(|after| after.is_empty() || after.starts_with('-'))
+                || topic
+                    .strip_prefix(word)
+                    .is_some_and(|after| after.starts_with('-'))
+        });
+        of_rse || of_word || route.topics.iter().any(|known| known == topic)
+    };
+    own(topic) || topic.match_indices('.').any(|(at, _)| own(&topic[at + 1..]))
 }

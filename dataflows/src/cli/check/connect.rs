@@ -106,7 +106,7 @@ fn ledger(config: &Config, ticks: &mut Ticks) {
             if let Some((generation, who)) = holder {
                 let generation = generation.0;
                 ticks.note(format!(
-                    "last taken by {} on {}, process {}, at {} (generation {generation})",
+                    "last taken by dbb {} on {}, process {}, at {} (generation {generation})",
                     who.version, who.host, who.pid, who.started_at
                 ));
             }

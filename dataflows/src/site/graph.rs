@@ -60,12 +60,17 @@ pub(super) fn build(
         );
 
         let seen = Arc::clone(shared);
+        let files: Arc<str> = "files".into();
         let (arrivals, letters) = decode(
             scope.concatenate([records, again]),
             shared.counted_to.clone(),
             move |incoming, classified| {
                 seen.tally.record(incoming, classified);
-                seen.metrics.received(&incoming.received.place.stream, 1);
+                let place = &incoming.received.place;
+                if incoming.again.is_none() {
+                    // Recorded files may be many, and no series is made for each.
+                    seen.metrics.received(if place.line.is_some() { &files } else { &place.stream }, 1);
+                }
                 match classified {
                     Classified::Nobodys(reason) => seen.metrics.not_for_us(&reason.as_str().into(), 1),
                     Classified::DeadLetter(letter) => seen.metrics.dead_letter(letter),

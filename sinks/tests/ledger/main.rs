@@ -11,4 +11,5 @@ mod oracle;
 mod rules;
 mod story;
 mod support;
+mod tls;
 mod writer;

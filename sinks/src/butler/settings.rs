@@ -53,7 +53,7 @@ impl Default for WorkerSettings {
             command: vec!["python3".into()],
             environment: BTreeMap::new(),
             start_timeout_s: 120,
-            request_timeout_s: 120,
+            request_timeout_s: 60,
             request_timeout_per_item_ms: 50,
         }
     }

@@ -23,7 +23,7 @@ use super::{
 use crate::Sink;
 use dbb_events::{Dependency, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -35,6 +35,9 @@ const PROBE: Duration = Duration::from_secs(15);
 const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Times one file may take the worker down with it, alone, before it is answered for.
 const ALONE: u32 = 2;
+/// Times in a row the worker may hang before it is the repository that hangs, and not some file: a
+/// SQLite registry locked by another program looks like this.
+const HANGS: u32 = 6;
 
 /// Drives one Butler repository.
 pub struct ButlerSink {
@@ -119,19 +122,24 @@ impl ButlerSink {
             return self.all_wait(requests, &why);
         }
         let mut failures_left = 2 * ALONE + usize::BITS - requests.len().leading_zeros();
-        let mut parts = vec![Part {
+        // First in, first out: both halves are tried before either is halved again, so that a file that
+        // takes the worker down is soon followed by a success.
+        let mut parts = VecDeque::from([Part {
             positions: (0..requests.len()).collect(),
             failures: 0,
-        }];
-        while let Some(mut part) = parts.pop() {
+        }]);
+        let mut hangs = 0;
+        while let Some(mut part) = parts.pop_front() {
             let error = match self.send(&requests, &part.positions) {
                 Ok(reply) => {
+                    hangs = 0;
                     self.take(reply, &requests, &part.positions, &mut outcomes);
                     continue;
                 }
                 Err(error) => error,
             };
-            if !error.may_be_the_items() {
+            hangs += u32::from(matches!(error, ButlerError::Hung { .. }));
+            if !error.may_be_the_items() || hangs >= HANGS {
                 self.trip(&error);
                 break;
             }
@@ -158,14 +166,14 @@ impl ButlerSink {
                         outcomes[position] = Some(unasked(request.clone(), outcome, now()));
                     }
                 }
-                [_] => parts.push(part),
+                [_] => parts.push_back(part),
                 // Once may have been anybody's fault.
-                _ if part.failures == 1 => parts.push(part),
+                _ if part.failures == 1 => parts.push_back(part),
                 _ => {
                     let right = part.positions.split_off(part.positions.len() / 2);
-                    for positions in [right, part.positions] {
+                    for positions in [part.positions, right] {
                         // A half that fails once more is halved again.
-                        parts.push(Part {
+                        parts.push_back(Part {
                             positions,
                             failures: 1,
                         });

@@ -3,7 +3,10 @@
 use crate::harness::*;
 use anyhow::{Result, ensure};
 use dbb_events::{Kind, Outcome, Verified};
-use dbb_sinks::butler::check;
+use dbb_sinks::{
+    Sink,
+    butler::{ButlerSink, NoHistory, TransferMode, VerifyMode, check},
+};
 use serde_json::json;
 
 on_both! {
@@ -77,20 +80,16 @@ on_both! {
 fn a_checksum_is_read_only_where_it_may_be() -> Result<()> {
     let site = &mut *shared(Database::Sqlite)?;
     let mut settings = settings(&site.root)?;
-    settings.verify.mode = dbb_sinks::butler::VerifyMode::Checksum;
+    settings.verify.mode = VerifyMode::Checksum;
     for (read_bytes, word) in [(false, Verified::Unverified), (true, Verified::Checksum)] {
         settings.verify.read_bytes = read_bytes;
         settings.verify.rate_mb_s = Some(100.0);
-        let mut sink = dbb_sinks::butler::ButlerSink::new(
-            "site",
-            settings.clone(),
-            Box::new(dbb_sinks::butler::NoHistory),
-        )?;
+        let mut sink = ButlerSink::new("site", settings.clone(), Box::new(NoHistory))?;
         let mut datasets = site.products(&new_run("checksum"), 2)?;
         datasets[0].adler32 = Some("039e00f7".into());
         datasets[1].adler32 = Some("00000001".into());
         let requests = requests(&datasets);
-        let settled = in_order(&requests, dbb_sinks::Sink::deliver(&mut sink, requests.clone()));
+        let settled = in_order(&requests, sink.deliver(requests.clone()));
         ensure!(settled[0].outcome == Outcome::Ingested, "{settled:?}");
         ensure!(settled[0].verified == word, "{settled:?}");
         if read_bytes {
@@ -100,4 +99,133 @@ fn a_checksum_is_read_only_where_it_may_be() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn storage_that_does_not_answer_in_time_leaves_a_file_unverified() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let mut settings = settings(&site.root)?;
+    settings.verify.mode = VerifyMode::Checksum;
+    settings.verify.read_bytes = true;
+    settings.verify.timeout_s = 0.5;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let mut datasets = site.products(&new_run("slow"), 3)?;
+    // A pipe that nobody writes to: whoever opens it hangs.
+    std::fs::remove_file(&datasets[1].uri)?;
+    ensure!(
+        std::process::Command::new("mkfifo")
+            .arg(&datasets[1].uri)
+            .status()?
+            .success()
+    );
+    for dataset in &mut datasets {
+        dataset.adler32 = Some("039e00f7".into());
+    }
+    let requests = requests(&datasets);
+    let settled = in_order(&requests, sink.deliver(requests.clone()));
+    ensure!(words(&settled) == ["ingested"; 3], "{settled:?}");
+    let verified: Vec<_> = settled.iter().map(|answer| answer.verified).collect();
+    ensure!(verified == [Verified::Checksum, Verified::Unverified, Verified::Checksum]);
+    site.assert_registered(&datasets)
+}
+
+#[test]
+fn in_auto_mode_files_inside_the_root_stay_and_others_are_copied() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let mut settings = settings(&site.root)?;
+    settings.transfer.data_product = TransferMode::Auto;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let mut datasets = site.products(&new_run("auto"), 4)?;
+    for dataset in &mut datasets[..2] {
+        let inside = format!("{}/inside-{}.yaml", site.root, dataset.uuid);
+        std::fs::rename(&dataset.uri, &inside)?;
+        dataset.uri = inside;
+    }
+    let requests = requests(&datasets);
+    let settled = in_order(&requests, sink.deliver(requests.clone()));
+    ensure!(words(&settled) == ["ingested"; 4], "{settled:?}");
+    site.assert_registered(&datasets[..2])?;
+    let uuids = [datasets[2].uuid, datasets[3].uuid];
+    for (uuid, there) in site.content(&uuids)?.as_object().into_iter().flatten() {
+        let uri = there["uri"].as_str().unwrap_or_default();
+        ensure!(
+            uri.starts_with(&format!("file://{}/", site.root)),
+            "{uuid}: {uri}"
+        );
+    }
+    let settled = in_order(&requests, sink.deliver(requests.clone()));
+    ensure!(words(&settled) == ["already_there"; 4], "{settled:?}");
+    Ok(())
+}
+
+/// Does with a raw what `lsst.obs.base` does: the records come from its header, here from its name.
+/// That package is in a full stack environment only.
+const RAW_INGEST_TASK: &str = r#"
+from types import SimpleNamespace
+
+from lsst.daf.butler import DatasetRef, DatasetType, FileDataset
+
+
+class RawIngestTask:
+    ConfigClass = SimpleNamespace
+
+    def __init__(self, config, butler):
+        self.config, self.butler = config, butler
+
+    def run(self, files):
+        registry = self.butler.registry
+        dataset_type = DatasetType("raw", ["instrument", "exposure", "detector"], "StructuredDataDict", universe=self.butler.dimensions)
+        registry.registerDatasetType(dataset_type)
+        bad = []
+        for path in files:
+            _, id, exposure, run = path.basename().removesuffix(".yaml").split("~")
+            exposure = int(exposure)
+            if exposure % 2:
+                bad.append(path)
+                continue
+            registry.insertDimensionData("group", {"instrument": "FakeCam", "name": str(exposure)})
+            registry.insertDimensionData("exposure", {"instrument": "FakeCam", "id": exposure, "obs_id": str(exposure), "day_obs": 20260401, "group": str(exposure), "physical_filter": "r_03"})
+            ref = DatasetRef(dataset_type, registry.expandDataId(instrument="FakeCam", exposure=exposure, detector=1), run=run, id=__import__("uuid").UUID(id))
+            self.butler.ingest(FileDataset(path, ref), transfer=self.config.transfer)
+        if bad:
+            raise RuntimeError(f"failed: {bad}")
+"#;
+
+#[test]
+fn a_raw_brings_its_exposure_record_where_headers_can_be_read() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let package = site.folder.join("stack/lsst/obs/base");
+    std::fs::create_dir_all(&package)?;
+    std::fs::write(package.join("__init__.py"), RAW_INGEST_TASK)?;
+    let run = new_run("raws").replace('/', "_");
+    let mut raws = site.products(&run, 2)?;
+    for (raw, exposure) in raws.iter_mut().zip([90_000, 90_001]) {
+        raw.kind = Kind::RawFile;
+        raw.dataset_type = "raw".into();
+        raw.dimensions = vec!["instrument", "detector", "exposure"];
+        raw.data_id = json!({"instrument": "FakeCam", "detector": 1, "exposure": exposure});
+        let named = site
+            .folder
+            .join(format!("raw~{}~{exposure}~{run}.yaml", raw.uuid));
+        std::fs::rename(&raw.uri, &named)?;
+        raw.uri = named.display().to_string();
+    }
+    // Without that package both wait.
+    let settled = site.deliver(requests(&raws));
+    ensure!(waits_for(&settled[0])? == "dimension:exposure/FakeCam/90000");
+    let mut settings = settings(&site.root)?;
+    let path = site.folder.join("stack").display().to_string();
+    settings.worker.environment.insert("PYTHONPATH".into(), path);
+    ensure!(check(&settings)?.has_raw_ingest_task);
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let requests = requests(&raws);
+    let settled = in_order(&requests, sink.deliver(requests.clone()));
+    ensure!(words(&settled) == ["ingested", "waiting"], "{settled:?}");
+    ensure!(
+        settled[0]
+            .provides
+            .contains(&"dimension:exposure/FakeCam/90000".into())
+    );
+    ensure!(waits_for(&settled[1])? == "dimension:exposure/FakeCam/90001");
+    site.assert_registered(&raws[..1])
 }

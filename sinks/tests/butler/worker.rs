@@ -7,7 +7,7 @@ use dbb_sinks::{
     Sink,
     butler::{ButlerSettings, ButlerSink, NoHistory},
 };
-use dbb_test_services::python;
+use dbb_test_services::{python, wait_until};
 use std::{
     fs,
     process::Command,
@@ -39,7 +39,7 @@ fn spoilt(site: &Site, code: &str) -> Result<ButlerSettings> {
 
 on_both! {
     fn a_worker_killed_in_mid_batch_loses_nothing(site) {
-        for delay_ms in [0, 30, 80, 150, 250] {
+        for delay_ms in [0, 80, 200] {
             let datasets = site.products(&new_run("killed"), 200)?;
             site.sink.warm()?;
             let before = site.stats();
@@ -75,6 +75,31 @@ fn a_hung_worker_is_killed_and_its_batch_sent_again() -> Result<()> {
     let stats = sink.stats().snapshot();
     ensure!(stats.worker_id != Some(first) && stats.worker_failures == 1 && stats.worker_starts == 2);
     ensure!(!fs::exists(format!("/proc/{first}"))?);
+    site.assert_registered(&datasets)
+}
+
+#[test]
+fn a_registry_that_is_locked_by_others_makes_its_batch_wait() -> Result<()> {
+    let mut site = Site::new(Database::Sqlite, None)?;
+    let mut settings = settings(&site.root)?;
+    settings.worker.request_timeout_s = 1;
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let datasets = site.products(&new_run("locked"), 4)?;
+    let registry = rusqlite::Connection::open(format!("{}/gen3.sqlite3", site.root))?;
+    registry.execute_batch("BEGIN EXCLUSIVE")?;
+    let settled = sink.deliver(requests(&datasets));
+    ensure!(words(&settled) == ["waiting"; 4]);
+    ensure!(
+        settled
+            .iter()
+            .all(|answer| waits_for(answer).is_ok_and(|key| key == "repository"))
+    );
+    registry.execute_batch("ROLLBACK")?;
+    wait_until("the repository is found again", Duration::from_secs(60), || {
+        Ok(words(&sink.deliver(requests(&datasets)))
+            .iter()
+            .all(|word| *word == "ingested"))
+    })?;
     site.assert_registered(&datasets)
 }
 

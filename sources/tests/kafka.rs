@@ -422,3 +422,55 @@ fn a_check_tells_what_is_there_and_what_is_not() {
         "{error}"
     );
 }
+
+#[test]
+fn processes_of_one_cluster_share_the_partitions_and_keep_to_their_own() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("shares", 5).unwrap();
+    kafka.produce("shares", None, numbers(0..500)).unwrap();
+    let settings = settings(kafka, "shares", &["shares"]);
+    let (mut first, _) = kafka::open(&settings, 0..1, 3, false).unwrap();
+    let (mut second, _) = kafka::open(&settings, 1..3, 3, false).unwrap();
+    let (one, two) = (read(&mut first, 1), read(&mut second, 1));
+    assert_eq!(one.len() + two.len(), 500);
+    let (mine, theirs) = (after(&one), after(&two));
+    assert!(!mine.is_empty() && mine.keys().all(|partition| !theirs.contains_key(partition)));
+    // Told of all, each commits what it reads itself.
+    first[0]
+        .ack(&mine.into_iter().chain(theirs.clone()).collect())
+        .unwrap();
+    first[0].flush().unwrap();
+    let Partition { stream, partition } = theirs.keys().next().unwrap();
+    assert_eq!(kafka.committed("shares", stream, *partition).unwrap(), Some(0));
+}
+
+#[test]
+fn one_dead_broker_of_three_keeps_nobody_from_starting_reading_and_committing() {
+    let mut kafka = Kafka::with(KafkaOptions {
+        brokers: 3,
+        ..KafkaOptions::default()
+    })
+    .unwrap();
+    kafka.create_topic("events", 6).unwrap();
+    kafka.produce("events", None, numbers(0..600)).unwrap();
+    let settings = settings(&kafka, "g", &["events"]);
+    let (mut running, _) = open(&settings, 1);
+    let mut all = read(&mut running, 600);
+    // Whichever coordinates the group and leads a third of the partitions.
+    for broker in 0..3 {
+        kafka.kill(broker).unwrap();
+        let (from, to) = (all.len(), all.len() + 600);
+        kafka.produce("events", None, numbers(from..to)).unwrap();
+        all.extend(read(&mut running, 600));
+        assert_eq!(values(&all), (0..to).collect());
+        running[0].ack(&after(&all)).unwrap();
+        let start = Instant::now();
+        while running[0].flush().is_err() {
+            assert!(start.elapsed() < Duration::from_secs(90));
+        }
+        let (mut started, _) = open(&settings, 1);
+        assert!(read(&mut started, 0).is_empty());
+        drop(started);
+        kafka.restart(broker).unwrap();
+    }
+}

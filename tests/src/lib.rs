@@ -1,1 +1,18 @@
-//! placeholder
+//! What the tests of whole dataflows share: a site of its own for each, the program running on it, and proof.
+//!
+//! ```text
+//!   Site::make --> files, events, repositories, configuration, oracle
+//!   Site::run_once, Site::start --> dbb, the very program, as a process
+//!   Site::prove --> Butler content and ledger, both against the oracle
+//! ```
+
+pub mod books;
+pub mod dice;
+pub mod recording;
+pub mod run;
+pub mod site;
+
+pub use dice::Dice;
+pub use recording::Recorded;
+pub use run::{Ended, Run};
+pub use site::Site;

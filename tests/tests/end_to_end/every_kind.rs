@@ -1,0 +1,41 @@
+//! Every kind of file and every planted fault, from recorded events to both kinds of registry.
+
+use crate::site;
+use anyhow::{Result, ensure};
+use dbb_sinks::ledger::State;
+use dbb_test_services::Postgres;
+use dbb_tests::books::Again;
+
+const EVERYTHING: [&str; 6] = ["--repositories", "main,prep", "--files", "60", "--each", "2"];
+
+#[test]
+fn every_kind_and_every_fault_ends_as_it_must_on_sqlite() -> Result<()> {
+    let site = site(&[&EVERYTHING[..], &["--repeats", "9", "--event-files", "3"]].concat())?;
+    // 1: there are dead letters.
+    let ended = site.run_once(&[])?.with(1)?;
+    ensure!(ended.text.contains("records read"), "no summary:\n{}", ended.text);
+    site.prove(Again::Never)?;
+
+    let total = site.expected()?.totals.not_for_us;
+    let counts = site.ledger()?.counts()?;
+    let nobodys: u64 = counts.iter().filter(|(reason, _)| *reason != "events").map(|(_, count)| count).sum();
+    ensure!(nobodys == total, "{total} records were for nobody here, counted were {counts:?}");
+
+    // A run that finds nothing new adds no dead letters, and changes nothing.
+    let before = site.count(|_| true)?;
+    site.run_once(&[])?.with(0)?;
+    ensure!(site.count(|_| true)? == before, "the second run added rows");
+    site.prove(Again::Never)
+}
+
+#[test]
+fn every_kind_and_every_fault_ends_as_it_must_on_postgresql() -> Result<()> {
+    let postgres = Postgres::shared()?;
+    let registry = postgres.create_database("every_kind")?;
+    let ledger = postgres.create_database("every_kind_ledger")?;
+    let site = site(&[&EVERYTHING[..], &["--registry", &registry, "--ledger", &ledger]].concat())?;
+    site.run_once(&["--workers", "2"])?.with(1)?;
+    site.prove(Again::Never)?;
+    ensure!(site.count(|state| state == State::Ingested)? > 60, "hardly anything was ingested");
+    Ok(())
+}

@@ -8,7 +8,10 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// How long a statement waits for another process to finish its transaction.
 const BUSY: Duration = Duration::from_secs(20);
@@ -42,9 +45,20 @@ impl Sqlite {
         let connection = Connection::open_with_flags(path, flags).map_err(|e| error(&what, &e, true))?;
         let open = |e: &rusqlite::Error| error(&what, e, true);
         connection.busy_timeout(BUSY).map_err(|e| open(&e))?;
-        let mode: String = connection
-            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-            .map_err(|e| open(&e))?;
+        let begun = Instant::now();
+        let mode: String = loop {
+            // SQLite does not wait here by itself when two processes open a new file at once.
+            match connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+                Ok(mode) => break mode,
+                Err(e) => {
+                    let e = open(&e);
+                    if !e.is_transient() || begun.elapsed() > BUSY {
+                        return Err(e);
+                    }
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            }
+        };
         if mode != "wal" {
             return Err(LedgerError::Configuration(format!(
                 "the ledger {what} cannot have a write-ahead log (journal mode is `{mode}`)"

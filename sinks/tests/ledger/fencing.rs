@@ -61,7 +61,12 @@ fn whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began(on: On) 
                 let mut ledger = place.open();
                 let mut n = 0;
                 while !stop.load(Ordering::SeqCst) {
-                    let generation: Generation = ledger.begin_generation(&who()).unwrap();
+                    let generation: Generation = match ledger.begin_generation(&who()) {
+                        Ok(generation) => generation,
+                        // Too busy for too long: three write without a pause.
+                        Err(e) if e.is_transient() => continue,
+                        Err(e) => panic!("{e}"),
+                    };
                     newest.fetch_max(generation.0, Ordering::SeqCst);
                     loop {
                         // Known to have been overtaken before this write began.
@@ -70,6 +75,7 @@ fn whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began(on: On) 
                         match ledger.write(generation, &[entry(event, Outcome::Ingested, 20)]) {
                             Ok(_) => assert!(!overtaken, "an older generation wrote"),
                             Err(LedgerError::Fenced { .. }) => break,
+                            Err(e) if e.is_transient() => continue,
                             Err(e) => panic!("{e}"),
                         }
                         n += 1;

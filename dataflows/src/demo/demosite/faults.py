@@ -111,7 +111,7 @@ def other_storage_class(stock):
 def no_dimension_record(stock):
     """Its exposure never comes: it waits, until it has waited too long."""
     def change(sidecar):
-        sidecar["dataId"]["dataId"]["visit"] = 2030010100001
+        sidecar["dataId"]["dataId"]["visit"] = 2030010100001 + stock.spare
 
     return changed_sidecar(stock, change, "waiting", "refused/waited_too_long")
 
@@ -246,11 +246,11 @@ def same_data_id_two_uuids(stock):
 
 @fault
 def same_uuid_second_rse(stock):
-    """The same dataset, replicated to two RSEs of this site: the first URI stays."""
+    """The same file on two RSEs of this site: the first URI stays; one that comes late is an older story."""
     first = stock.spare_product()
     stock.spare -= 1
     second = stock.spare_product(rse=stock.world.copy_rse, uuid=first.datasets[0]["uuid"])
-    return rivals(first, second, "already_there_elsewhere")
+    return rivals(first, second, "already_there_elsewhere", "superseded")
 
 
 def rivals(first, second, *outcomes):

@@ -187,22 +187,45 @@ fn a_damaged_file_is_named_after_its_good_lines_and_the_others_go_on() {
     let text: String = (0..50_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     let whole = gzip(&text);
     fs::write(folder.path().join("a"), &whole[..whole.len() / 2]).unwrap();
+    let zstd = zstd::encode_all(text.as_bytes(), 3).unwrap();
+    fs::write(folder.path().join("c"), &zstd[..zstd.len() / 2]).unwrap();
+    // Two bytes of rubbish after a whole one.
+    fs::write(
+        folder.path().join("d"),
+        [gzip("{\"n\":\"d\"}\n"), vec![7, 7]].concat(),
+    )
+    .unwrap();
     fs::write(folder.path().join("b"), "{\"n\":\"b\"}\n").unwrap();
     let (batch, errors) = drain(&mut open(&once(&[folder.path()]), 1, &Arc::default())[0]);
-    assert!(batch.len() > 10_000 && batch.len() < 40_000, "{}", batch.len());
-    for (n, record) in batch[..batch.len() - 1].iter().enumerate() {
-        assert_eq!(record.body, format!("{{\"n\":{n}}}"));
-    }
-    assert_eq!(batch.last().unwrap().body, "{\"n\":\"b\"}");
-    assert_eq!(errors.len(), 1);
-    let SourceError::File { path, source } = &errors[0] else {
-        panic!("{errors:?}")
+    let of = |name: &str| {
+        let mine = batch.iter().filter(|record| record.place.stream.ends_with(name));
+        mine.map(|record| record.body.clone()).collect::<Vec<_>>()
     };
-    assert!(path.ends_with("/a"));
-    assert!(
-        source.to_string().contains(&format!("line {}", batch.len())),
-        "{source}"
-    );
+    for name in ["/a", "/c"] {
+        let lines = of(name);
+        assert!(
+            lines.len() > 10_000 && lines.len() < 40_000,
+            "{name}: {}",
+            lines.len()
+        );
+        for (n, line) in lines.iter().enumerate() {
+            assert_eq!(line, &format!("{{\"n\":{n}}}"));
+        }
+        let error = errors
+            .iter()
+            .find(|error| error.to_string().ends_with(&format!("{name}`")))
+            .unwrap();
+        let SourceError::File { source, .. } = error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            source.to_string().contains(&format!("line {}", lines.len() + 1)),
+            "{source}"
+        );
+    }
+    assert_eq!(of("/b"), ["{\"n\":\"b\"}"]);
+    assert_eq!(of("/d"), ["{\"n\":\"d\"}"]);
+    assert_eq!(errors.len(), 3, "{errors:?}");
 }
 
 #[test]

@@ -57,11 +57,8 @@ pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
     let wanted = settings.wanted()?;
     let consumer = start::connect(settings, 1, &Arc::default())?;
     let metadata = start::patiently(|| consumer.fetch_metadata(None, start::LIMIT)).map_err(unreachable)?;
-    let partitions = start::patiently(|| start::partitions(&consumer, &wanted)).map_err(unreachable)?;
-    let (standings, without) =
-        start::patiently(|| start::standings(&consumer, &partitions)).map_err(unreachable)?;
-    if let Some(partition) = without.first() {
-        let detail = format!("nobody leads {partition}");
+    let (standings, trouble) = start::survey(&consumer, &wanted, |_| true).map_err(unreachable)?;
+    if let Some(detail) = trouble {
         return Err(SourceError::Unreachable {
             what: settings.service(),
             detail,

@@ -184,21 +184,27 @@ impl Keeper {
 
     /// Begins partitions that have come, and gives up those whose topic has gone.
     fn discover(&mut self) -> KafkaResult<()> {
-        let there: BTreeSet<Partition> = start::partitions(&self.consumer, &self.wanted)?
+        let found = start::topics(&self.consumer, &self.wanted)?;
+        if let Some(trouble) = found.trouble {
+            warn!(trouble, "a topic is in trouble");
+        }
+        let new: Vec<Partition> = found
+            .partitions
             .into_iter()
-            .collect();
-        let new: Vec<Partition> = there
-            .iter()
             .filter(|partition| !self.read.contains(partition) && self.owner(partition).is_some())
-            .cloned()
             .collect();
-        self.missing.retain(|partition, _| !there.contains(partition));
-        for partition in self.read.difference(&there) {
+        self.missing
+            .retain(|partition, _| !found.topics.contains(&partition.stream));
+        let gone = self
+            .read
+            .iter()
+            .filter(|partition| !found.topics.contains(&partition.stream));
+        for partition in gone {
             let times = self.missing.entry(partition.clone()).or_default();
             *times += 1;
             // Once may be a broker that has just started and does not know better.
             if *times == 2 {
-                warn!(%partition, "partition has gone");
+                warn!(%partition, "topic has gone");
                 self.send(partition, Given::LetGo(partition.clone()));
             }
         }

@@ -36,7 +36,7 @@ use std::{
     ops::Range,
     sync::{Arc, atomic::AtomicBool},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use worker::{KafkaSource, Session};
 
@@ -62,26 +62,13 @@ pub fn open(
 
     // A client for the questions: the one that reads must know how many partitions share its memory.
     let asking = start::connect(settings, 1, &Arc::default())?;
-    let mine: Vec<Partition> = start::patiently(|| start::partitions(&asking, &wanted))
-        .map_err(unreachable)?
-        .into_iter()
-        .filter(|partition| workers.contains(&worker_of(partition, peers)))
-        .collect();
-    let asked = Instant::now();
-    let standings = loop {
-        let (standings, without) =
-            start::patiently(|| start::standings(&asking, &mine)).map_err(unreachable)?;
-        if without.is_empty() || (!once && asked.elapsed() > start::PATIENCE) {
-            break standings;
-        }
-        if asked.elapsed() > start::PATIENCE {
-            let detail = format!("nobody leads {}", without[0]);
-            return Err(SourceError::Unreachable {
-                what: settings.service(),
-                detail,
-            });
-        }
-    };
+    let mine = |partition: &Partition| workers.contains(&worker_of(partition, peers));
+    let (standings, trouble) = start::survey(&asking, &wanted, mine).map_err(unreachable)?;
+    // When running on, the keeper looks again later; when not, this would be left out.
+    if let Some(detail) = trouble.filter(|_| once) {
+        let what = settings.service();
+        return Err(SourceError::Unreachable { what, detail });
+    }
     let begin: BTreeMap<Partition, u64> = standings
         .iter()
         .map(|standing| (standing.partition.clone(), standing.begin(settings.start).0))
@@ -90,7 +77,7 @@ pub fn open(
     drop(asking);
 
     let monitor = Arc::new(Monitor::default());
-    let consumer = Arc::new(start::connect(settings, mine.len(), &monitor)?);
+    let consumer = Arc::new(start::connect(settings, standings.len(), &monitor)?);
     let (orders, ordered) = crossbeam_channel::unbounded();
     let stop = Arc::new(AtomicBool::new(false));
     let session = Arc::new(Session {

@@ -15,7 +15,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -88,24 +88,61 @@ pub(super) fn connect(
     }
 }
 
-/// The partitions of all topics that are wanted and exist.
-pub(super) fn partitions(
-    consumer: &BaseConsumer<Context>,
-    wanted: &[Wanted],
-) -> Result<Vec<Partition>, KafkaError> {
+/// The topics that are wanted and exist.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) partitions: Vec<Partition>,
+    /// Their names, those in trouble too.
+    pub(super) topics: BTreeSet<Arc<str>>,
+    /// One that cannot be read just now, and why.
+    pub(super) trouble: Option<String>,
+}
+
+/// Asks for the topics that are wanted.
+pub(super) fn topics(consumer: &BaseConsumer<Context>, wanted: &[Wanted]) -> Result<Found, KafkaError> {
     let metadata = consumer.fetch_metadata(None, LIMIT)?;
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for topic in metadata.topics() {
-        if topic.error().is_none() && wanted.iter().any(|wanted| wanted.matches(topic.name())) {
-            let stream: Arc<str> = topic.name().into();
-            found.extend(topic.partitions().iter().map(|p| Partition {
+        if !wanted.iter().any(|wanted| wanted.matches(topic.name())) {
+            continue;
+        }
+        let stream: Arc<str> = topic.name().into();
+        found.topics.insert(stream.clone());
+        if let Some(error) = topic.error() {
+            found.trouble = Some(format!("topic {stream}: {}", Code::from(error)));
+        }
+        found
+            .partitions
+            .extend(topic.partitions().iter().map(|p| Partition {
                 stream: stream.clone(),
                 partition: p.id(),
             }));
-        }
     }
-    found.sort();
+    found.partitions.sort();
     Ok(found)
+}
+
+/// [`topics`] and [`standings`] of those that are `mine`, after as much patience as it takes for none
+/// to be in trouble; then the trouble is returned too.
+pub(super) fn survey(
+    consumer: &BaseConsumer<Context>,
+    wanted: &[Wanted],
+    mine: impl Fn(&Partition) -> bool,
+) -> Result<(Vec<Standing>, Option<String>), KafkaError> {
+    let start = Instant::now();
+    loop {
+        let mut found = patiently(|| topics(consumer, wanted))?;
+        found.partitions.retain(&mine);
+        let (standings, without) = patiently(|| standings(consumer, &found.partitions))?;
+        let leaderless = without
+            .first()
+            .map(|partition| format!("nobody leads {partition}"));
+        let trouble = found.trouble.or(leaderless);
+        if trouble.is_none() || start.elapsed() > PATIENCE {
+            return Ok((standings, trouble));
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// Where each partition stands, and which cannot be asked because nobody leads them just now.

@@ -109,7 +109,7 @@ pub struct Verify {
     pub rate_mb_s: Option<f64>,
     /// Files asked for at once.
     pub concurrency: u32,
-    /// Longest the storage may take to tell of one file, in seconds.
+    /// Longest the storage may take to tell of one file, in seconds, apart from reading its bytes.
     pub timeout_s: f64,
 }
 

@@ -13,7 +13,7 @@
 //! State: the worker process, the circuit breaker, versions applied lately.
 
 use super::{
-    ButlerError, ButlerSettings, ButlerStats, History,
+    ButlerError, ButlerSettings, ButlerStats, History, VerifyMode,
     history::Recent,
     process::Worker,
     protocol::{Ask, Item, Reply},
@@ -33,6 +33,8 @@ use tracing::{info, warn};
 const PROBE: Duration = Duration::from_secs(15);
 /// Shortest and longest time between two probes.
 const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Bytes a second that any storage can read, where whole files are read for their checksums.
+const SLOW_BYTES_S: f64 = 1e7;
 /// Times one file may take the worker down with it, alone, before it is answered for.
 const ALONE: u32 = 2;
 /// Times in a row the worker may hang before it is the repository that hangs, and not some file: a
@@ -230,14 +232,28 @@ impl ButlerSink {
 
     fn send(&mut self, requests: &[Request], positions: &[usize]) -> Result<Reply, ButlerError> {
         let items = positions.iter().map(|&k| Item::of(k, &requests[k])).collect();
-        let limit = self.limit(positions.len());
+        let bytes = positions
+            .iter()
+            .filter_map(|&k| requests[k].bytes)
+            .fold(0, u64::saturating_add);
+        let limit = self.limit(positions.len(), bytes);
         self.start_worker()?.ask(|id| Ask::Ingest { id, items }, limit)
     }
 
-    fn limit(&self, items: usize) -> Duration {
-        let worker = &self.settings.worker;
+    fn limit(&self, items: usize, bytes: u64) -> Duration {
+        let (worker, verify) = (&self.settings.worker, &self.settings.verify);
+        let reading = if verify.mode == VerifyMode::Checksum && verify.read_bytes {
+            let bytes_s = verify
+                .rate_mb_s
+                .map_or(SLOW_BYTES_S, |rate| (rate * 1e6).min(SLOW_BYTES_S));
+            // A day at most, whatever the events say of sizes.
+            Duration::from_secs_f64((bytes as f64 / bytes_s).min(86_400.0))
+        } else {
+            Duration::ZERO
+        };
         Duration::from_secs(worker.request_timeout_s)
             + Duration::from_millis(worker.request_timeout_per_item_ms.saturating_mul(items as u64))
+            + reading
     }
 
     fn start_worker(&mut self) -> Result<&mut Worker, ButlerError> {

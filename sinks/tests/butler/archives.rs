@@ -11,7 +11,7 @@ on_both! {
     fn a_dimension_file_goes_before_what_needs_it_in_the_same_batch(site) {
         let visit = 60_000 + next();
         let dataset = site.product(&new_run("late"), visit, 4)?;
-        let settled = site.deliver(requests(&[dataset.clone()]));
+        let settled = site.deliver(requests(std::slice::from_ref(&dataset)));
         let key = format!("dimension:visit/FakeCam/{visit}");
         ensure!(waits_for(&settled[0])? == key);
 

@@ -19,6 +19,8 @@ from lsst.resources import ResourcePath
 from .faults import sentence
 
 LOG = logging.getLogger("dbb.verify")
+# Bytes a second that any storage can read; `dbb` allows for the same in its own time limit.
+SLOW_BYTES_S = 1e7
 _CHUNK = 4 * 1024 * 1024
 # Local files answer in microseconds: one task for many of them costs less than a task each.
 _LOCAL_AT_ONCE = 250
@@ -53,11 +55,12 @@ class Verifier:
         futures = [(pool.submit(self._task, task), task) for task in tasks]
         stuck = 0
         for waiting, (future, task) in enumerate(futures):
-            # A task may have waited for the tasks before it, each with its own time.
-            turns = 1 + waiting // self._concurrency
-            left = started + self._timeout * turns - time.monotonic()
+            # A task may have waited for the tasks before it, each with its own time. Where all threads
+            # hang, nobody will ever take up the rest.
+            turns = 1 + waiting // self._concurrency if stuck < self._concurrency else 0
+            left = started + self._timeout * turns + self._reading_s(items) - time.monotonic()
             try:
-                future.result(max(left, 0.0))
+                future.result(max(left, 0.0) if turns else 0.0)
             except concurrent.futures.TimeoutError:
                 stuck += 1
                 for item in task:
@@ -69,6 +72,12 @@ class Verifier:
             # Its threads may hang for ever: they are left behind.
             pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
+
+    def _reading_s(self, items) -> float:
+        """Time to allow for reading whole files, at the configured rate or a slow disk's."""
+        if self.mode != "checksum" or not self._read_bytes:
+            return 0.0
+        return sum(item.bytes or 0 for item in items) / min(self._rate.bytes_s or SLOW_BYTES_S, SLOW_BYTES_S)
 
     def _task(self, task) -> None:
         for item in task:
@@ -147,17 +156,17 @@ class _Rate:
     """At most so many megabytes a second, over all threads."""
 
     def __init__(self, mb_s: float | None):
-        self._bytes_s = mb_s * 1e6 if mb_s else None
+        self.bytes_s = mb_s * 1e6 if mb_s else None
         self._lock = threading.Lock()
         self._free_at = 0.0
 
     def take(self, count: int) -> None:
-        if self._bytes_s is None:
+        if self.bytes_s is None:
             return
         with self._lock:
             now = time.monotonic()
             start = max(now, self._free_at)
-            self._free_at = start + count / self._bytes_s
+            self._free_at = start + count / self.bytes_s
         if start > now:
             time.sleep(start - now)
 

@@ -23,6 +23,44 @@ fn a_plain_loop_over_the_butler_agrees_with_the_oracle() -> Result<()> {
 }
 
 #[test]
+fn the_demo_proves_itself_and_takes_no_folder_that_is_in_use() -> Result<()> {
+    let program =
+        option_env!("CARGO_BIN_EXE_dbb_under_test").context("built without the program under test")?;
+    let folder = scratch("demo")?;
+    let site = folder.path().join("site");
+    let demo = || {
+        let mut command = Command::new(program);
+        command
+            .args(["demo", "--files", "40", "--dir"])
+            .arg(&site)
+            .arg("--python")
+            .arg(python()?);
+        anyhow::Ok(command.output()?)
+    };
+    let output = demo()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for line in [
+        "--run-once",
+        "same uuid two files",
+        "dbb explain",
+        "0 differences",
+        "exactly what it must",
+    ] {
+        ensure!(said.contains(line), "`{line}` is not in:\n{said}");
+    }
+    let again = demo()?;
+    ensure!(!again.status.success(), "a site was made over another");
+    let said = String::from_utf8_lossy(&again.stderr);
+    ensure!(said.contains("is not empty"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_published_recording_is_on_its_topics_byte_for_byte_and_in_order() -> Result<()> {
     let kafka = Kafka::shared()?;
     let folder = scratch("site")?;

@@ -79,7 +79,6 @@ pub fn read<'s>(
                     Ok(Polled::More) => activator.activate(),
                     Ok(Polled::Idle) => {}
                     Ok(Polled::Finished) => reading.finished = true,
-                    Err(error) if error.is_transient() => tracing::warn!(%error, "could not read the source"),
                     Err(error) if error.is_partial() => {
                         let reason = std::error::Error::source(&error).map(ToString::to_string);
                         tracing::error!(%error, reason, "a part of the source is given up, the rest goes on");

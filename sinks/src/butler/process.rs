@@ -21,7 +21,7 @@ use std::{
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -75,6 +75,7 @@ pub(super) struct Worker {
     to: Option<Sender<Vec<u8>>>,
     from: Receiver<Vec<u8>>,
     log: Arc<Mutex<VecDeque<String>>>,
+    log_reader: JoinHandle<()>,
     repository: String,
     about: About,
     requests: u64,
@@ -108,12 +109,13 @@ impl Worker {
             .spawn()
             .map_err(start_error)?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
-        let (to, from) = attach(&mut child, name, &log).map_err(start_error)?;
+        let (to, from, log_reader) = attach(&mut child, name, &log).map_err(start_error)?;
         let mut worker = Self {
             child,
             to: Some(to),
             from,
             log,
+            log_reader,
             repository: settings.butler.clone(),
             about: About::default(),
             requests: 0,
@@ -221,6 +223,11 @@ impl Worker {
                 ("output closed".into(), false)
             }
         };
+        // What it said last may still be on its way; a child of its own may keep the pipe open.
+        let start = Instant::now();
+        while !self.log_reader.is_finished() && start.elapsed() < Duration::from_secs(1) {
+            thread::sleep(Duration::from_millis(5));
+        }
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let last_words: String = log.iter().map(|line| format!("\n  {line}")).collect();
         ButlerError::Died {
@@ -301,7 +308,7 @@ fn write_files() -> std::io::Result<TempDir> {
     Ok(folder)
 }
 
-type Pipes = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
+type Pipes = (Sender<Vec<u8>>, Receiver<Vec<u8>>, JoinHandle<()>);
 
 fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> std::io::Result<Pipes> {
     let missing = || std::io::Error::other("a pipe is missing");
@@ -330,7 +337,7 @@ fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> 
             }
         })?;
     let (repository, log) = (name.to_owned(), Arc::clone(log));
-    thread::Builder::new()
+    let log_reader = thread::Builder::new()
         .name(format!("{name}-log"))
         .spawn(move || {
             let mut stderr = BufReader::new(stderr);
@@ -350,5 +357,5 @@ fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> 
                 log.push_back(text);
             }
         })?;
-    Ok((to, from))
+    Ok((to, from, log_reader))
 }

@@ -66,12 +66,12 @@ on_both! {
         Ok(())
     }
 
-    fn a_zip_without_records_waits_for_its_sibling_and_then_imports_it(site) {
+    fn a_zip_without_records_waits_for_them_and_imports_its_sibling_once_that_is_there(site) {
         let exposure = 40_000 + next();
         let (zip, uuids) = make_zip(site, exposure, &[1, 2], false)?;
         let sibling = zip.uri.replace(".zip", "_dimensions.yaml");
         let settled = site.deliver(vec![zip.clone()]);
-        ensure!(waits_for(&settled[0])? == format!("file:{sibling}"));
+        ensure!(waits_for(&settled[0])? == format!("dimension:exposure/FakeCam/{exposure}"));
         site.helper.ask(json!({"op": "export", "path": sibling, "exposures": [exposure]}))?;
         // The sibling is not announced by any event: it is found beside the zip.
         let settled = site.deliver(vec![zip.clone()]);

@@ -220,7 +220,8 @@ def _import_sibling(repository, item: Item, refs) -> list[str] | None:
         item.later("butler", "time", f"{uri} could not be looked for: {sentence(error)}")
         return None
     if not there:
-        item.later("butler", f"file:{uri}", f"{item.uri} needs {key_text(key)}: it has no records itself, nor is {uri} there")
+        # Not for the sibling: whatever file brings the record will do, and the sibling brings it too.
+        item.later("butler", key_text(key), f"{item.uri} needs {key_text(key)}: it has no records itself, nor is {uri} there")
         return None
     provided = _import(repository, item, sibling, f"file:{uri}")
     if not item.open:

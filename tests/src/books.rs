@@ -28,9 +28,17 @@ pub fn differences(expected: &Expected, happened: &[Happened], again: Again) -> 
     let (mut differences, mut booked) = (Vec::new(), 0);
     for event in &expected.events {
         let rows: Vec<&Happened> = match event.did.as_deref().and_then(|did| by_did.get(did)) {
-            Some(rows) => rows.iter().copied().filter(|row| is_at_its_rse(event, row)).collect(),
+            Some(rows) => rows
+                .iter()
+                .copied()
+                .filter(|row| is_at_its_rse(event, row))
+                .collect(),
             // What could not be read has no name in the ledger: it is found by its bytes.
-            None => unnamed.iter().copied().filter(|row| event.is_body(row.body.as_deref()) || event.is_at(&row.place)).collect(),
+            None => unnamed
+                .iter()
+                .copied()
+                .filter(|row| event.is_body(row.body.as_deref()) || event.is_at(&row.place))
+                .collect(),
         };
         booked += rows.len();
         if let Some(difference) = difference(event, &rows, again) {
@@ -38,7 +46,10 @@ pub fn differences(expected: &Expected, happened: &[Happened], again: Again) -> 
         }
     }
     if booked != happened.len() {
-        differences.push(format!("{} rows, of which {booked} belong to events that were made", happened.len()));
+        differences.push(format!(
+            "{} rows, of which {booked} belong to events that were made",
+            happened.len()
+        ));
     }
     differences
 }
@@ -49,12 +60,18 @@ fn difference(event: &ExpectedEvent, rows: &[&Happened], again: Again) -> Option
     let mut wanted: Vec<&str> = event.targets.iter().map(String::as_str).collect();
     targets.sort_unstable();
     wanted.sort_unstable();
-    let complete = if open { targets.len() == 1 } else { targets == wanted };
+    let complete = if open {
+        targets.len() == 1
+    } else {
+        targets == wanted
+    };
     if complete && rows.iter().all(|row| is_right(event, &row.outcome, again)) {
         return None;
     }
-    let told: Vec<String> =
-        rows.iter().map(|row| format!("`{}` at `{}` ({})", row.outcome, row.target, row.detail)).collect();
+    let told: Vec<String> = rows
+        .iter()
+        .map(|row| format!("`{}` at `{}` ({})", row.outcome, row.target, row.detail))
+        .collect();
     Some(format!(
         "{} ({}, {}) must be {} at {:?}, and is {}",
         event.did.as_deref().unwrap_or("an unreadable event"),
@@ -62,12 +79,17 @@ fn difference(event: &ExpectedEvent, rows: &[&Happened], again: Again) -> Option
         event.places.join(", "),
         event.outcomes.join(" or "),
         event.targets,
-        if told.is_empty() { "not in the ledger".into() } else { told.join(", ") },
+        if told.is_empty() {
+            "not in the ledger".into()
+        } else {
+            told.join(", ")
+        },
     ))
 }
 
 fn is_right(event: &ExpectedEvent, outcome: &str, again: Again) -> bool {
-    event.allows(outcome) || (again == Again::Perhaps && outcome == "already_there" && event.allows("ingested"))
+    event.allows(outcome)
+        || (again == Again::Perhaps && outcome == "already_there" && event.allows("ingested"))
 }
 
 /// A file may be announced at two RSEs.

@@ -29,8 +29,9 @@ pub struct Recorded {
 impl Recorded {
     /// All lines of a site's recording, in order; one that is no record goes to the topic of the line before.
     pub fn of(site: &Site) -> Result<Vec<Self>> {
-        let mut files: Vec<_> =
-            fs::read_dir(site.path().join("events"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        let mut files: Vec<_> = fs::read_dir(site.path().join("events"))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
         files.sort();
         let mut all: Vec<Self> = Vec::new();
         for file in files {
@@ -39,7 +40,10 @@ impl Recorded {
                 let record: Option<serde_json::Value> = serde_json::from_slice(line).ok();
                 let field = |name: &str| Some(record.as_ref()?.get(name)?.as_str()?.to_owned());
                 all.push(match (field("topic"), field("value")) {
-                    (Some(topic), Some(value)) => Self { topic, value: value.into_bytes() },
+                    (Some(topic), Some(value)) => Self {
+                        topic,
+                        value: value.into_bytes(),
+                    },
                     _ => Self {
                         topic: all.last().context("the first line is no record")?.topic.clone(),
                         value: line.to_vec(),
@@ -62,7 +66,10 @@ impl Recorded {
         let event: Option<serde_json::Value> = serde_json::from_slice(&self.value).ok();
         event.is_none_or(|event| {
             let type_ = event.get("event_type").and_then(|word| word.as_str());
-            type_ == Some("transfer-done") && event["payload"].get("rubin_butler").is_some_and(|kind| !kind.is_null())
+            type_ == Some("transfer-done")
+                && event["payload"]
+                    .get("rubin_butler")
+                    .is_some_and(|kind| !kind.is_null())
         })
     }
 }
@@ -76,7 +83,11 @@ pub fn create_topics<'a>(
 ) -> Result<()> {
     for record in records {
         if there.insert(record.topic.clone()) {
-            kafka.create_topic_with(&record.topic, partitions, &[("max.message.bytes", MAX_RECORD_BYTES)])?;
+            kafka.create_topic_with(
+                &record.topic,
+                partitions,
+                &[("max.message.bytes", MAX_RECORD_BYTES)],
+            )?;
         }
     }
     Ok(())
@@ -100,7 +111,11 @@ impl Publisher {
             // Longer than a broker that was killed takes to come back.
             .set("message.timeout.ms", "120000")
             .create_with_context(Deliveries::default())?;
-        Ok(Self { producer, partitions, next: 0 })
+        Ok(Self {
+            producer,
+            partitions,
+            next: 0,
+        })
     }
 
     /// Hands records over; they are appended in the background.
@@ -108,7 +123,10 @@ impl Publisher {
         for record in records {
             let partition = self.next % self.partitions;
             self.next += 1;
-            let sent = BaseRecord::to(&record.topic).key("message").payload(&record.value).partition(partition);
+            let sent = BaseRecord::to(&record.topic)
+                .key("message")
+                .payload(&record.value)
+                .partition(partition);
             if let Err((error, _)) = self.producer.send(sent) {
                 bail!("could not publish to {}: {error}", record.topic);
             }
@@ -119,14 +137,27 @@ impl Publisher {
     /// Returns when all records handed over are on their brokers.
     pub fn flush(&self) -> Result<()> {
         self.producer.flush(Duration::from_secs(130))?;
-        let failures = self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).failures.clone();
+        let failures = self
+            .producer
+            .context()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .failures
+            .clone();
         ensure!(failures.is_empty(), "records were not taken: {failures:?}");
         Ok(())
     }
 
     /// What is at each place: topic, partition, offset.
     pub fn places(&self) -> BTreeMap<(String, i32, i64), Vec<u8>> {
-        self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner).places.clone()
+        self.producer
+            .context()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .places
+            .clone()
     }
 }
 
@@ -149,7 +180,9 @@ impl ProducerContext for Deliveries {
         match result {
             Ok(message) => {
                 let place = (message.topic().to_owned(), message.partition(), message.offset());
-                delivered.places.insert(place, message.payload().unwrap_or_default().to_vec());
+                delivered
+                    .places
+                    .insert(place, message.payload().unwrap_or_default().to_vec());
             }
             Err((error, _)) => delivered.failures.push(error.to_string()),
         }

@@ -83,7 +83,10 @@ impl Run {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(Ended { status: self.process.wait()?, text: self.text() })
+        Ok(Ended {
+            status: self.process.wait()?,
+            text: self.text(),
+        })
     }
 
     /// Sends SIGTERM and waits until it has ended.
@@ -99,11 +102,18 @@ impl Run {
 
     /// The process ids of its Python workers.
     pub fn workers(&self) -> Vec<u32> {
-        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.id())) else { return Vec::new() };
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.id())) else {
+            return Vec::new();
+        };
         tasks
             .flatten()
             .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
-            .flat_map(|children| children.split_whitespace().flat_map(str::parse).collect::<Vec<u32>>())
+            .flat_map(|children| {
+                children
+                    .split_whitespace()
+                    .flat_map(str::parse)
+                    .collect::<Vec<u32>>()
+            })
             .collect()
     }
 }
@@ -111,7 +121,12 @@ impl Run {
 impl Ended {
     /// An error with everything it wrote, unless it ended with this status.
     pub fn with(self, status: i32) -> Result<Self> {
-        ensure!(self.status == status, "ended with {} instead of {status}:\n{}", self.status, self.text);
+        ensure!(
+            self.status == status,
+            "ended with {} instead of {status}:\n{}",
+            self.status,
+            self.text
+        );
         Ok(self)
     }
 }

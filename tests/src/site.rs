@@ -39,7 +39,9 @@ impl Site {
 
     /// Only the folder of a site: for one that is made step by step, with [`Site::script`].
     pub fn unmade(program: &str, options: &[&str]) -> Result<Self> {
-        let folder = scratch("site")?;
+        let mut folder = scratch("site")?;
+        // For a look at what a failed test leaves.
+        folder.disable_cleanup(std::env::var_os("KEEP").is_some());
         let option = |name: &str| {
             let at = options.iter().position(|option| *option == name)?;
             options.get(at + 1).copied()
@@ -49,8 +51,15 @@ impl Site {
             None => format!("sqlite:{}", folder.path().join("ledger.sqlite").display()),
         };
         let repositories = option("--repositories").unwrap_or("main").split(',');
-        let sets = repositories.flat_map(|name| QUICK.iter().map(move |set| set.replace("{}", name))).collect();
-        Ok(Self { program: program.into(), ledger, sets, folder })
+        let sets = repositories
+            .flat_map(|name| QUICK.iter().map(move |set| set.replace("{}", name)))
+            .collect();
+        Ok(Self {
+            program: program.into(),
+            ledger,
+            sets,
+            folder,
+        })
     }
 
     /// Runs a command of `site.py` on this site; its standard output.
@@ -114,16 +123,27 @@ impl Site {
 
     /// A connection of the test's own to the ledger.
     pub fn ledger(&self) -> Result<Ledger> {
-        Ok(Ledger::open(&LedgerSettings { url: self.ledger.clone(), ..LedgerSettings::default() })?)
+        Ok(Ledger::open(&LedgerSettings {
+            url: self.ledger.clone(),
+            ..LedgerSettings::default()
+        })?)
     }
 
     /// Rows of the ledger that stand like this, over all repositories; 0 where there is no ledger yet.
     pub fn count(&self, wanted: impl Fn(State) -> bool) -> Result<u64> {
-        if self.ledger.strip_prefix("sqlite:").is_some_and(|path| !Path::new(path).exists()) {
+        if self
+            .ledger
+            .strip_prefix("sqlite:")
+            .is_some_and(|path| !Path::new(path).exists())
+        {
             return Ok(0);
         }
         let tallies = self.ledger()?.summary()?;
-        Ok(tallies.iter().filter(|tally| wanted(tally.outcome)).map(|tally| tally.count).sum())
+        Ok(tallies
+            .iter()
+            .filter(|tally| wanted(tally.outcome))
+            .map(|tally| tally.count)
+            .sum())
     }
 
     /// `dbb run` on this site, with further arguments; not started yet. The environment is this process's own.
@@ -171,7 +191,11 @@ impl Site {
             .current_dir(self.path())
             .output()?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok((output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr)))
+        Ok((
+            output.status.code().unwrap_or(-1),
+            text(output.stdout),
+            text(output.stderr),
+        ))
     }
 
     /// Proves that all ended as the oracle says: each event with exactly one right outcome for each of its

@@ -18,8 +18,15 @@ fn every_kind_and_every_fault_ends_as_it_must_on_sqlite() -> Result<()> {
 
     let total = site.expected()?.totals.not_for_us;
     let counts = site.ledger()?.counts()?;
-    let nobodys: u64 = counts.iter().filter(|(reason, _)| *reason != "events").map(|(_, count)| count).sum();
-    ensure!(nobodys == total, "{total} records were for nobody here, counted were {counts:?}");
+    let nobodys: u64 = counts
+        .iter()
+        .filter(|(reason, _)| *reason != "events")
+        .map(|(_, count)| count)
+        .sum();
+    ensure!(
+        nobodys == total,
+        "{total} records were for nobody here, counted were {counts:?}"
+    );
 
     // A run that finds nothing new adds no dead letters, and changes nothing.
     let before = site.count(|_| true)?;
@@ -36,6 +43,9 @@ fn every_kind_and_every_fault_ends_as_it_must_on_postgresql() -> Result<()> {
     let site = site(&[&EVERYTHING[..], &["--registry", &registry, "--ledger", &ledger]].concat())?;
     site.run_once(&["--workers", "2"])?.with(1)?;
     site.prove(Again::Never)?;
-    ensure!(site.count(|state| state == State::Ingested)? > 60, "hardly anything was ingested");
+    ensure!(
+        site.count(|state| state == State::Ingested)? > 60,
+        "hardly anything was ingested"
+    );
     Ok(())
 }

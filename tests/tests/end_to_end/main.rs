@@ -1,9 +1,10 @@
 //! Whole sites, end to end: the real program, a real Butler, real Kafka and PostgreSQL. See `../../README.md`.
 
-mod bad_input;
+mod chaos;
 mod every_kind;
+mod kafka;
 mod operators;
-mod restarts;
+mod outages;
 
 use anyhow::Result;
 use dbb_tests::Site;

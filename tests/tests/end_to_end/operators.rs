@@ -1,1 +1,295 @@
-//! .
+//! What an operator does and sees: late files that wake what waits, dead letters mended, stories, exit statuses.
+
+use crate::{DBB, site};
+use anyhow::{Context, Result, ensure};
+use dbb_sinks::ledger::State;
+use dbb_test_services::free_port;
+use dbb_tests::{Site, books::Again};
+use serde_json::Value;
+use std::{collections::BTreeSet, fs};
+
+#[test]
+fn a_late_dimension_file_wakes_exactly_what_waited_for_it() -> Result<()> {
+    let mut site = site(&["--files", "40", "--faults", "none"])?;
+    // Nothing comes back by its timer here.
+    site.set("repositories.main.patience.retry_s=3000");
+    let late = hold_back_late_dimension_files(&site)?;
+    ensure!(late.len() == 2, "there are {} late dimension files", late.len());
+    let expected = site.expected()?;
+    let waiting: BTreeSet<String> = expected
+        .events
+        .iter()
+        .filter(|e| e.waits)
+        .filter_map(|e| e.did.clone())
+        .collect();
+
+    site.run_once(&[])?.with(0)?;
+    let first = waiting_now(&site)?;
+    ensure!(
+        first.keys_are(&waiting),
+        "{:?} wait instead of {waiting:?}",
+        first.0
+    );
+
+    let events = site.path().join("events");
+    fs::write(events.join("0002.ndjson"), &late[0])?;
+    site.run_once(&[])?.with(0)?;
+    let zip: BTreeSet<String> = waiting
+        .iter()
+        .filter(|did| did.ends_with(".zip"))
+        .cloned()
+        .collect();
+    let second = waiting_now(&site)?;
+    ensure!(second.keys_are(&zip), "{:?} wait instead of {zip:?}", second.0);
+    ensure!(
+        second.0.iter().all(|row| first.0.contains(row)),
+        "what did not wait for that file was tried: {first:?}, {second:?}"
+    );
+
+    fs::write(events.join("0003.ndjson"), &late[1])?;
+    site.run_once(&[])?.with(0)?;
+    ensure!(waiting_now(&site)?.0.is_empty(), "something waits for nothing");
+    site.prove_butler()?;
+    site.prove_ledger(Again::Never)
+}
+
+/// Takes the last two dimension files out of the recording; gives their lines.
+fn hold_back_late_dimension_files(site: &Site) -> Result<Vec<String>> {
+    let path = site.path().join("events/0001.ndjson");
+    let text = fs::read_to_string(&path)?;
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mut late = Vec::new();
+    while late.len() < 2 {
+        let at = lines
+            .iter()
+            .rposition(|line| line.contains("dim_file"))
+            .context("no dimension files")?;
+        let line = lines.remove(at);
+        // A repeat of one that is held back would bring it all the same.
+        lines.retain(|other| *other != line);
+        late.insert(0, format!("{line}\n"));
+    }
+    fs::write(path, lines.join("\n") + "\n")?;
+    Ok(late)
+}
+
+/// Files that wait, with the time at which they came to stand so.
+#[derive(Debug)]
+struct Waiting(BTreeSet<(String, i64)>);
+
+impl Waiting {
+    fn keys_are(&self, names: &BTreeSet<String>) -> bool {
+        self.0.iter().map(|(name, _)| name).eq(names)
+    }
+}
+
+fn waiting_now(site: &Site) -> Result<Waiting> {
+    let path = site.ledger_url().trim_start_matches("sqlite:");
+    let connection = rusqlite::Connection::open(path)?;
+    let mut statement = connection.prepare(
+        "SELECT s.word || ':' || d.name, e.updated_at FROM events e JOIN dids d ON d.id = e.did \
+         JOIN words s ON s.id = d.scope WHERE e.outcome = 5",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Waiting(rows.collect::<Result<_, _>>()?))
+}
+
+#[test]
+fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
+    let faults = "unknown_prefix,missing_file,unmapped,wrong_size,empty_sidecar";
+    let mut site = site(&["--files", "12", "--faults", faults, "--late", "0", "--zips", "0"])?;
+    site.set("repositories.main.patience.file_missing_attempts=1");
+    site.run_once(&[])?.with(1)?;
+    site.prove(Again::Never)?;
+
+    let (status, counts, _) = site.dbb(&["dead-letters", "list"], &["--by", "reason", "--json"])?;
+    let counts: Value = serde_json::from_str(&counts)?;
+    let reasons: BTreeSet<&str> = counts
+        .as_object()
+        .context("no counts")?
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let wanted = [
+        "bad_sidecar",
+        "file_missing",
+        "size_mismatch",
+        "unknown_prefix",
+        "unmapped",
+    ];
+    ensure!(status == 0 && reasons.into_iter().eq(wanted), "{counts}");
+    let (status, letters, _) = site.dbb(&["dead-letters", "list"], &["--json"])?;
+    ensure!(status == 0);
+    let letters: Vec<Value> = serde_json::from_str(&letters)?;
+    let of = |reason: &str| {
+        letters
+            .iter()
+            .find(|letter| letter["reason"] == reason)
+            .with_context(|| format!("no {reason} in the list"))
+    };
+    for letter in &letters {
+        ensure!(
+            ["detail", "reason", "body", "place"]
+                .iter()
+                .all(|key| letter[*key].to_string().len() > 4),
+            "a dead letter must have a reason, a sentence, its place and its event: {letter}"
+        );
+    }
+    let missing = of("file_missing")?;
+    let id = missing["id"].to_string();
+    let (_, shown, _) = site.dbb(&["dead-letters", "show"], &[&id])?;
+    ensure!(
+        shown.contains("file_missing") && shown.contains("transfer-done"),
+        "{shown}"
+    );
+    let (_, exported, _) = site.dbb(&["dead-letters", "export"], &["--events"])?;
+    ensure!(exported.lines().count() == letters.len(), "{exported}");
+
+    // The story of one, with the command that goes on; an unknown file is told apart.
+    let did = format!("{}:{}", text(missing, "scope"), text(missing, "name"));
+    let (status, story, _) = site.dbb(&["explain"], &[&did])?;
+    ensure!(
+        status == 0 && story.contains(&format!("dead-letters retry {} {id}", site.config().display())),
+        "{story}"
+    );
+    let (status, story, _) = site.dbb(&["explain"], &[&text(missing, "url"), "--json"])?;
+    ensure!(
+        status == 0 && serde_json::from_str::<Value>(&story)?.is_array(),
+        "{story}"
+    );
+    let (status, _, complaint) = site.dbb(&["explain"], &["raw:never/seen"])?;
+    ensure!(status == 1 && complaint.contains("never/seen"), "{complaint}");
+
+    // Mended: a prefix in the configuration, and the file put where it belongs.
+    site.edit_config(|config| {
+        let elsewhere = "davs://elsewhere.example.org:443/rucio/butler_disk/";
+        let folder = site.path().join("rse/DEMO_BUTLER_DISK/");
+        let more = serde_json::json!({"from": elsewhere, "to": folder}).to_string();
+        config.replacen(
+            "\"DEMO_BUTLER_DISK\": {\"prefixes\": [",
+            &format!("\"DEMO_BUTLER_DISK\": {{\"prefixes\": [{more}, "),
+            1,
+        )
+    })?;
+    let body: Value = serde_json::from_str(&text(missing, "body"))?;
+    let bytes = body["payload"]["bytes"].as_u64().context("no size")?;
+    fs::write(
+        text(missing, "uri").trim_start_matches("file://"),
+        "{}".repeat(bytes as usize)[..bytes as usize].as_bytes(),
+    )?;
+    let away = of("unknown_prefix")?;
+    let url = text(away, "body");
+    let url: Value = serde_json::from_str(&url)?;
+    let path = url["payload"]["dst-url"]
+        .as_str()
+        .context("no URL")?
+        .split("/butler_disk/")
+        .nth(1)
+        .context("no path")?;
+    fs::write(
+        site.path().join("rse/DEMO_BUTLER_DISK").join(path),
+        vec![b' '; url["payload"]["bytes"].as_u64().context("no size")? as usize],
+    )?;
+
+    let (status, told, _) = site.dbb(&["dead-letters", "retry"], &["--all"])?;
+    ensure!(
+        status == 0 && told.starts_with(&format!("{} to be tried again", letters.len())),
+        "{told}"
+    );
+    site.run_once(&[])?.with(0).or_else(|_| site.run_once(&[]))?;
+    for letter in [missing, away] {
+        let did = format!("{}:{}", text(letter, "scope"), text(letter, "name"));
+        let (_, story, _) = site.dbb(&["explain"], &[&did, "--json"])?;
+        let story: Value = serde_json::from_str(&story)?;
+        let events = story[0]["events"].as_array().context("no events")?;
+        ensure!(
+            events.len() == 1 && events[0]["outcome"] == "ingested",
+            "{did} is not ingested, or is there twice: {story}"
+        );
+    }
+    ensure!(
+        site.count(|state| state == State::Refused)? == 3,
+        "what was not mended is refused again"
+    );
+    Ok(())
+}
+
+fn text(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn check_tells_what_recorded_events_could_not_be_routed() -> Result<()> {
+    let site = site(&[
+        "--files",
+        "6",
+        "--faults",
+        "unmapped,wrong_topic,unknown_prefix,truncated",
+        "--zips",
+        "0",
+    ])?;
+    let (status, ticks, _) = site.dbb(&["check"], &[])?;
+    ensure!(status == 0, "{ticks}");
+    let events = site.path().join("events").display().to_string();
+    let (status, ticks, _) = site.dbb(&["check"], &[&events])?;
+    ensure!(status == 1, "{ticks}");
+    for word in [
+        "unmapped",
+        "wrong_topic",
+        "unknown_prefix",
+        "unreadable",
+        "nowhere",
+    ] {
+        ensure!(ticks.contains(word), "{word} is not told:\n{ticks}");
+    }
+    // Nothing has landed there yet.
+    fs::create_dir_all(site.path().join("rse/DEMO_COPY_DISK"))?;
+    let (status, ticks, _) = site.dbb(&["check"], &["--connect"])?;
+    ensure!(status == 0 && ticks.contains("Butler 30."), "{ticks}");
+    Ok(())
+}
+
+#[test]
+fn exit_statuses_say_whether_waiting_helps() -> Result<()> {
+    let mut site = Site::unmade(DBB, &[])?;
+    site.unset_all();
+    let config = |source: &str, more: &str| {
+        format!(
+            "source: {source}\nrses: {{A: {{prefixes: [{{from: 'davs://h/', to: /none/}}]}}}}\n\
+             routes: [{{rse: A, repositories: [main]}}]\nrepositories: {{main: {{butler: /none}}}}\n\
+             http: {{listen: null}}\n{more}"
+        )
+    };
+    let log = "{log: {paths: [/none]}}";
+    let closed = free_port()?;
+
+    fs::write(site.config(), config(log, "lager: {}\n"))?;
+    let ended = site.run_once(&[])?.with(78)?;
+    ensure!(
+        ended.text.contains("did you mean `ledger`") || ended.text.contains("lager"),
+        "{}",
+        ended.text
+    );
+    fs::write(
+        site.config(),
+        config(
+            log,
+            &format!("ledger: {{url: 'postgresql://nobody@127.0.0.1:{closed}/x'}}\n"),
+        ),
+    )?;
+    site.run_once(&[])?.with(69)?;
+    fs::write(
+        site.config(),
+        config(
+            &format!("{{kafka: {{brokers: ['127.0.0.1:{closed}'], group_id: g, topics: [t]}}}}"),
+            "",
+        ),
+    )?;
+    site.run_once(&[])?.with(69)?;
+    let (status, _, complaint) = site.dbb(&["run"], &["--no-such-option"])?;
+    ensure!(status == 2, "{complaint}");
+    let (status, _, complaint) =
+        site.dbb(&["dead-letters", "list"], &["--set", "ledger.url=sqlite:/none/x"])?;
+    ensure!(status == 78, "{complaint}");
+    Ok(())
+}

@@ -1,0 +1,399 @@
+//! Events through a real Kafka: offsets, partitions, topics that appear, restarts, a foreign member, ctrl_ingestd's file.
+
+use crate::{DBB, site};
+use anyhow::{Context, Result, ensure};
+use dbb_sinks::ledger::State;
+use dbb_test_services::{Kafka, free_port, python, wait_until};
+use dbb_tests::{
+    Recorded, Run, Site,
+    books::Again,
+    recording::{Publisher, create_topics},
+};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    env, fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+const PARTITIONS: i32 = 3;
+
+/// One, three and one worker; a mirror's alias of a topic, made while running; drained by SIGTERM each time.
+#[test]
+fn offsets_never_run_ahead_of_outcomes_whatever_restarts() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let brokers = kafka.bootstrap();
+    let http = format!("127.0.0.1:{}", free_port()?);
+    let mut site = site(&[
+        "--repositories",
+        "main,prep",
+        "--files",
+        "150",
+        "--repeats",
+        "20",
+        "--site",
+        "KFA",
+        "--kafka",
+        &brokers,
+        "--group-id",
+        "kfa",
+        "--http",
+        &http,
+    ])?;
+    site.set(r#"source.kafka.topics=["/(usdf[.])?KFA_.*/"]"#);
+    site.set("source.kafka.discover_seconds=1");
+    let mut records = Recorded::of(&site)?;
+    for record in &mut records {
+        if record.topic.ends_with("-dp2") {
+            record.topic.insert_str(0, "usdf.");
+        }
+    }
+    let (mirrored, plain): (Vec<_>, Vec<_>) = records
+        .iter()
+        .cloned()
+        .partition(|record| record.topic.starts_with("usdf."));
+    let mut topics = BTreeSet::new();
+    create_topics(kafka, &plain, PARTITIONS, &mut topics)?;
+    let mut publisher = Publisher::new(kafka, PARTITIONS)?;
+    let watched = Watched::of(&site)?;
+
+    // One worker. The topic of the mirror comes to be while it runs.
+    let (first, rest) = plain.split_at(plain.len() / 3);
+    let mut run = site.start(&[])?;
+    publisher.send(first)?;
+    watched.until(&mut run, kafka, &publisher, &site, |done| done > 20)?;
+    ensure!(get(&http, "/livez")?.starts_with("HTTP/1.1 200"), "not alive");
+    run.until("it is ready", || {
+        Ok(get(&http, "/readyz")?.starts_with("HTTP/1.1 200"))
+    })?;
+    create_topics(kafka, &mirrored, PARTITIONS, &mut topics)?;
+    publisher.send(&mirrored)?;
+    let before = site.count(|_| true)?;
+    watched.until(&mut run, kafka, &publisher, &site, |done| done > before + 20)?;
+    let metrics = get(&http, "/metrics")?;
+    ensure!(
+        metrics.contains("_total") && !metrics.contains("visit_summary"),
+        "{metrics}"
+    );
+
+    // SIGTERM in mid-flow, and three workers.
+    let (second, third) = rest.split_at(rest.len() / 2);
+    publisher.send(second)?;
+    run.terminate()?.with(0)?;
+    watched.check(kafka, &publisher, &site)?;
+    let before = site.count(|_| true)?;
+    let mut run = site.start(&["--workers", "3"])?;
+    publisher.send(third)?;
+    watched.until(&mut run, kafka, &publisher, &site, |done| done > before + 10)?;
+    run.terminate()?.with(0)?;
+    watched.check(kafka, &publisher, &site)?;
+
+    // One again, to the end; then nothing is left to do, and nothing changes.
+    publisher.flush()?;
+    site.run_once(&["--workers", "1"])?;
+    watched.check(kafka, &publisher, &site)?;
+    ensure_all_committed(kafka, "kfa", &publisher)?;
+    site.prove(Again::Perhaps)?;
+    let before = site.count(|_| true)?;
+    let ended = site.run_once(&["--workers", "3"])?.with(0)?;
+    ensure!(ended.text.contains("0 records read"), "{}", ended.text);
+    ensure!(site.count(|_| true)? == before, "the last run added rows");
+    Ok(())
+}
+
+/// The good events of a site and the repositories at which each must have an outcome before its offset is committed.
+struct Watched {
+    targets: HashMap<String, usize>,
+    group: String,
+}
+
+impl Watched {
+    fn of(site: &Site) -> Result<Self> {
+        let good = site
+            .expected()?
+            .events
+            .into_iter()
+            .filter(|event| event.fault.is_none());
+        let targets = good
+            .filter_map(|event| Some((event.did?, event.targets.len())))
+            .collect();
+        Ok(Self {
+            targets,
+            group: "kfa".into(),
+        })
+    }
+
+    /// Looks again and again until the ledger has enough rows.
+    fn until(
+        &self,
+        run: &mut Run,
+        kafka: &Kafka,
+        publisher: &Publisher,
+        site: &Site,
+        enough: impl Fn(u64) -> bool,
+    ) -> Result<()> {
+        run.until("enough is done", || {
+            self.check(kafka, publisher, site)?;
+            Ok(enough(site.count(|_| true)?))
+        })
+    }
+
+    /// Every record below a committed offset has its outcomes in the ledger.
+    fn check(&self, kafka: &Kafka, publisher: &Publisher, site: &Site) -> Result<()> {
+        // First what is committed: the ledger only grows.
+        let places = publisher.places();
+        let committed = committed(
+            kafka,
+            &self.group,
+            places.keys().map(|(topic, partition, _)| (topic, *partition)),
+        )?;
+        let path = site.ledger_url().trim_start_matches("sqlite:");
+        if !std::path::Path::new(path).exists() {
+            ensure!(committed.is_empty(), "offsets without a ledger");
+            return Ok(());
+        }
+        let ledger = rusqlite::Connection::open(path)?;
+        ledger.busy_timeout(Duration::from_secs(20))?;
+        let mut rows = HashMap::new();
+        let found = ledger.prepare(
+            "SELECT s.word || ':' || d.name, count(*) FROM events e JOIN dids d ON d.id = e.did \
+             JOIN words s ON s.id = d.scope GROUP BY e.did",
+        );
+        // Its tables may not be made yet.
+        if let Ok(mut statement) = found {
+            let found = statement.query_map([], |row| {
+                Ok((row.get::<_, String>(0)?, row.get::<_, u32>(1)? as usize))
+            })?;
+            rows = found.collect::<Result<HashMap<_, _>, _>>()?;
+        }
+        for ((topic, partition, offset), value) in &places {
+            if committed
+                .get(&(topic.clone(), *partition))
+                .is_none_or(|to| offset >= to)
+            {
+                continue;
+            }
+            let did = Recorded {
+                topic: topic.clone(),
+                value: value.clone(),
+            }
+            .did();
+            let Some((did, wanted)) = did
+                .and_then(|did| Some((self.targets.get(&did).copied(), did)))
+                .and_then(|(wanted, did)| Some((did, wanted?)))
+            else {
+                continue;
+            };
+            let there = rows.get(&did).copied().unwrap_or(0);
+            ensure!(
+                there >= wanted,
+                "{topic}[{partition}]@{offset} is committed, but {did} has {there} of {wanted} outcomes"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What a group has committed.
+pub(crate) fn committed<'a>(
+    kafka: &Kafka,
+    group: &str,
+    partitions: impl Iterator<Item = (&'a String, i32)>,
+) -> Result<BTreeMap<(String, i32), i64>> {
+    let client: BaseConsumer = kafka.config().set("group.id", group).create()?;
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in partitions.collect::<BTreeSet<_>>() {
+        list.add_partition(topic, partition);
+    }
+    let list = client.committed_offsets(list, Duration::from_secs(20))?;
+    Ok(list
+        .elements()
+        .iter()
+        .filter_map(|element| {
+            let offset = element.offset().to_raw().filter(|offset| *offset >= 0)?;
+            Some(((element.topic().to_owned(), element.partition()), offset))
+        })
+        .collect())
+}
+
+/// The group has nothing left to read.
+pub(crate) fn ensure_all_committed(kafka: &Kafka, group: &str, publisher: &Publisher) -> Result<()> {
+    let mut ends: BTreeMap<(String, i32), i64> = BTreeMap::new();
+    for (topic, partition, offset) in publisher.places().into_keys() {
+        let end = ends.entry((topic, partition)).or_default();
+        *end = (*end).max(offset + 1);
+    }
+    let committed = committed(
+        kafka,
+        group,
+        ends.keys().map(|(topic, partition)| (topic, *partition)),
+    )?;
+    ensure!(
+        committed == ends,
+        "{committed:?} is committed, the ends are {ends:?}"
+    );
+    Ok(())
+}
+
+fn get(address: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_group_with_a_live_member_is_left_alone() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    kafka.create_topic("FOREIGN-raw", 1)?;
+    let member: BaseConsumer = kafka
+        .config()
+        .set("group.id", "foreign")
+        .set("client.id", "ctrl-ingestd-of-another")
+        .create()?;
+    member.subscribe(&["FOREIGN-raw"])?;
+    wait_until("it is a member", Duration::from_secs(60), || {
+        let _ = member.poll(Duration::from_millis(100));
+        Ok(member.assignment()?.count() == 1)
+    })?;
+    let mut site = Site::unmade(DBB, &[])?;
+    site.unset_all();
+    let config = format!(
+        "source: {{kafka: {{brokers: ['{}'], group_id: foreign, topics: [FOREIGN-raw]}}}}\n\
+         rses: {{A: {{prefixes: [{{from: 'davs://h/', to: /none/}}]}}}}\n\
+         routes: [{{rse: A, repositories: [main]}}]\nrepositories: {{main: {{butler: /none}}}}\nhttp: {{listen: null}}\n",
+        kafka.bootstrap()
+    );
+    fs::write(site.config(), config)?;
+    let ended = site.run_once(&[])?.with(78)?;
+    ensure!(ended.text.contains("foreign"), "which group?\n{}", ended.text);
+    ensure!(
+        ended.text.contains("ctrl-ingestd-of-another"),
+        "who is it?\n{}",
+        ended.text
+    );
+    drop(member);
+    Ok(())
+}
+
+#[test]
+fn a_ctrl_ingestd_file_is_used_unchanged_from_where_its_group_stopped() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let brokers = kafka.bootstrap();
+    let options = [
+        "--in-place",
+        "--detectors",
+        "2",
+        "--files",
+        "60",
+        "--faults",
+        "dot_dot,double_slash,bad_sidecar",
+        "--site",
+        "OLD",
+        "--kafka",
+        &brokers,
+    ];
+    let mut site = site(&options)?;
+    let old = [
+        "--ctrl-ingestd",
+        "--kafka",
+        &brokers,
+        "--group-id",
+        "old",
+        "--config",
+        "dbb.yaml",
+    ];
+    site.script("config", &old)?;
+    site.unset_all();
+
+    // Files of one scope lie outside the datastore: `auto` takes them into it.
+    let inside = site.path().join("repo/main/rse/OLD_BUTLER_DISK");
+    let outside = site.path().join("outside/OLD_BUTLER_DISK");
+    fs::create_dir_all(&outside)?;
+    fs::rename(inside.join("dp2"), outside.join("dp2"))?;
+    site.edit_config(|config| {
+        let topic = "\"OLD_BUTLER_DISK-dp2\": {";
+        let (before, after) = config.split_once(topic).unwrap_or_default();
+        let moved = after.replacen(&inside.display().to_string(), &outside.display().to_string(), 1);
+        format!("{before}{topic}{moved}")
+    })?;
+    let expected = fs::read_to_string(site.path().join("expected.json"))?;
+    let mut expected: serde_json::Value = serde_json::from_str(&expected)?;
+    let mut refused = 2;
+    let in_dp2 = |value: &serde_json::Value, ending: &str| {
+        value.as_str().is_some_and(|text| {
+            (text.contains("/dp2/") || text.starts_with("dp2:")) && text.ends_with(ending)
+        })
+    };
+    // A formatter that writes YAML has no place for JSON in its datastore: only where it is, JSON can be read.
+    for event in expected["events"].as_array_mut().context("no events")? {
+        if in_dp2(&event["did"], ".json") {
+            event["outcomes"] = serde_json::json!(["refused/butler"]);
+            refused += 1;
+        }
+    }
+    let datasets = expected["repositories"]["main"]["datasets"]
+        .as_array_mut()
+        .context("no datasets")?;
+    datasets.retain(|dataset| !in_dp2(&dataset["uri"], ".json"));
+    let mut taken = 0;
+    for dataset in datasets {
+        if in_dp2(&dataset["uri"], ".yaml") {
+            dataset["uri"] = serde_json::Value::Null;
+            taken += 1;
+        }
+    }
+    ensure!(taken > 0, "no file outside the datastore can be taken");
+    fs::write(site.path().join("expected.json"), expected.to_string())?;
+
+    // What that program has read already would all be dead letters.
+    let records = Recorded::of(&site)?;
+    let mut topics = BTreeSet::new();
+    create_topics(kafka, &records, PARTITIONS, &mut topics)?;
+    let mut stopped_at = TopicPartitionList::new();
+    for topic in &topics {
+        for partition in 0..PARTITIONS {
+            kafka.produce(topic, Some(partition), ["{old", "{older"])?;
+            stopped_at.add_partition_offset(topic, partition, Offset::Offset(2))?;
+        }
+    }
+    let theirs: BaseConsumer = kafka.config().set("group.id", "old").create()?;
+    theirs.commit(&stopped_at, CommitMode::Sync)?;
+    drop(theirs);
+    let mut publisher = Publisher::new(kafka, PARTITIONS)?;
+    publisher.send(&records)?;
+    publisher.flush()?;
+
+    // Its ledger is `./dbb-ledger.sqlite`, its Python the one in the PATH.
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![python()?.parent().context("no folder")?.to_owned()];
+    folders.extend(env::split_paths(&path));
+    let program = |arguments: &[&str]| -> Result<_> {
+        let ledger = site.ledger_url().to_owned();
+        Ok(site
+            .program(arguments)
+            .env("PATH", env::join_paths(&folders)?)
+            .env("DBB_LEDGER__URL", ledger)
+            .env("DBB_HTTP__LISTEN", "null"))
+    };
+    site.start_program(program(&["--run-once"])?)?.end()?.with(1)?;
+    site.prove(Again::Never)?;
+    ensure_all_committed(kafka, "old", &publisher)?;
+    ensure!(
+        site.count(|state| state == State::Refused)? == refused,
+        "more was refused than must be"
+    );
+    let (status, ticks, _) = site.dbb(&["check"], &[])?;
+    ensure!(status == 0 && ticks.contains("ctrl_ingestd"), "{ticks}");
+    Ok(())
+}

@@ -69,7 +69,14 @@ pub(super) fn build(
                 let place = &incoming.received.place;
                 if incoming.again.is_none() {
                     // Recorded files may be many, and no series is made for each.
-                    seen.metrics.received(if place.line.is_some() { &files } else { &place.stream }, 1);
+                    seen.metrics.received(
+                        if place.line.is_some() {
+                            &files
+                        } else {
+                            &place.stream
+                        },
+                        1,
+                    );
                 }
                 match classified {
                     Classified::Nobodys(reason) => seen.metrics.not_for_us(&reason.as_str().into(), 1),

@@ -80,7 +80,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     let control = Arc::new(Control::new(config.workers));
     let (ledger_thread, ledger_port, due) =
         threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
-    let repositories = threads::repositories(config)?;
+    let repositories = threads::repositories(config, &metrics)?;
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
         targets: repositories

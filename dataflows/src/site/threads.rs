@@ -15,6 +15,7 @@ use dbb_sinks::{
 use std::{
     sync::Arc,
     thread::{Builder, JoinHandle},
+    time::Instant,
 };
 
 /// Batches on their way to a thread, beside the one it works on.
@@ -39,7 +40,7 @@ impl Repository {
 }
 
 /// Starts a thread for each repository, in the order of their names.
-pub(super) fn repositories(config: &Config) -> anyhow::Result<Vec<Repository>> {
+pub(super) fn repositories(config: &Config, metrics: &Metrics) -> anyhow::Result<Vec<Repository>> {
     let mut repositories = Vec::new();
     for (name, settings) in &config.repositories {
         let name: Arc<str> = name.as_str().into();
@@ -48,6 +49,7 @@ pub(super) fn repositories(config: &Config) -> anyhow::Result<Vec<Repository>> {
             .with_context(|| format!("repository `{name}`"))?;
         let stats = sink.stats();
         let (port, served) = port::<Request, Settled>(DEPTH);
+        let (label, metrics) = (Arc::clone(&name), metrics.clone());
         let thread = Builder::new().name(format!("butler {name}")).spawn(move || {
             // A repository that is down now may be up when the first file arrives: deliver will say.
             if let Err(error) = sink.warm() {
@@ -57,7 +59,9 @@ pub(super) fn repositories(config: &Config) -> anyhow::Result<Vec<Repository>> {
                 );
             }
             for batch in &served.batches {
+                let (begun, datasets) = (Instant::now(), batch.requests.len());
                 let settled = sink.deliver(batch.requests);
+                metrics.butler_call(&label, datasets, begun.elapsed());
                 served.answer(batch.id, settled);
             }
         })?;
@@ -115,10 +119,9 @@ pub(super) fn ledger(
     let ports = LedgerPorts {
         entries,
         answer: Box::new(move |id| served.answer(id, Vec::new())),
-        due: Box::new(move |due| {
-            due_in.try_send(due).map_err(|error| match error {
-                TrySendError::Full(due) | TrySendError::Disconnected(due) => due,
-            })
+        due: Box::new(move |due| match due_in.try_send(due) {
+            Ok(()) => None,
+            Err(TrySendError::Full(due) | TrySendError::Disconnected(due)) => Some(due),
         }),
         written: Box::new(move |_, took| metrics.ledger_written(took)),
         on_fatal: Box::new(move |error| match error {

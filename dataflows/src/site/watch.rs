@@ -51,17 +51,9 @@ pub(super) struct Watched {
 /// The watch of one run.
 pub(super) struct Watch {
     on: Watched,
-    seen: HashMap<Arc<str>, Seen>,
+    /// Starts of each repository's worker that were reported.
+    starts: HashMap<Arc<str>, u64>,
     last_close_look: Option<Instant>,
-}
-
-/// What was last reported of a repository.
-#[derive(Default)]
-struct Seen {
-    batches: u64,
-    requests: u64,
-    seconds: f64,
-    starts: u64,
 }
 
 /// Set when this process is asked to end.
@@ -83,7 +75,7 @@ impl Watch {
     pub(super) fn new(on: Watched) -> Self {
         Self {
             on,
-            seen: HashMap::new(),
+            starts: HashMap::new(),
             last_close_look: None,
         }
     }
@@ -212,34 +204,17 @@ impl Watch {
     fn look_at_repositories(&mut self) {
         for (name, stats) in &self.on.repositories {
             let now = stats.snapshot();
-            let seen = self.seen.entry(Arc::clone(name)).or_default();
+            let seen = self.starts.entry(Arc::clone(name)).or_default();
             let condition = format!("repository {name}");
             if now.down {
                 self.on.health.fail(&condition, &now.trouble);
             } else {
                 self.on.health.clear(&condition);
             }
-            let batches = now.batches - seen.batches;
-            if batches > 0 {
-                // Of several deliveries between two looks only the mean is known.
-                let each = (now.requests - seen.requests) / batches;
-                let took =
-                    Duration::from_secs_f64((now.deliver_seconds - seen.seconds).max(0.0) / batches as f64);
-                for _ in 0..batches {
-                    self.on
-                        .metrics
-                        .butler_call(name, usize::try_from(each).unwrap_or(usize::MAX), took);
-                }
-            }
-            for _ in seen.starts.max(1)..now.worker_starts {
+            for _ in (*seen).max(1)..now.worker_starts {
                 self.on.metrics.worker_restarted(name);
             }
-            *seen = Seen {
-                batches: now.batches,
-                requests: now.requests,
-                seconds: now.deliver_seconds,
-                starts: now.worker_starts,
-            };
+            *seen = now.worker_starts;
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct LedgerPorts {
     /// Called for each batch when it is durable.
     pub answer: Box<dyn Fn(u64) + Send>,
     /// Offers an event that is due; gives it back if there is no room now. Must not block.
-    pub due: Box<dyn Fn(Due) -> Result<(), Due> + Send>,
+    pub due: Box<dyn Fn(Due) -> Option<Due> + Send>,
     /// Called after each write with the time its transaction took, for metrics.
     pub written: OnWritten,
     /// Called once, before the thread ends, when the ledger can't be written any more and never will.
@@ -181,7 +181,7 @@ impl Writer {
             }
         }
         while let Some(due) = self.offered.pop_front() {
-            if let Err(due) = (self.ports.due)(due) {
+            if let Some(due) = (self.ports.due)(due) {
                 self.offered.push_front(due);
                 break;
             }

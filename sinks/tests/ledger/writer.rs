@@ -47,7 +47,7 @@ fn start(ledger: Ledger, generation: Generation, room: usize) -> Running {
         answer: Box::new(move |id| {
             let _ = answer.send(id);
         }),
-        due: Box::new(move |due| offer.try_send(due).map_err(|e| e.into_inner())),
+        due: Box::new(move |due| offer.try_send(due).err().map(|e| e.into_inner())),
         written: Box::new(|_, _| {}),
         on_fatal: Box::new(move |e| drop(fail.send(e.to_string()))),
         now: Box::new(move || Micros(clock.load(Ordering::SeqCst))),

@@ -163,7 +163,8 @@ pub struct Patience {
     pub file_missing_attempts: u32,
     /// Longest to wait for a dimension record or a file beside it, in seconds.
     pub max_wait_s: u64,
-    /// Time to the next try where the repository is down, in seconds; such tries are not counted.
+    /// Time to the next try where the repository is down, in seconds; such tries are not counted. The first
+    /// file that gets through makes all others due at once.
     pub down_retry_s: u32,
 }
 
@@ -175,7 +176,7 @@ impl Default for Patience {
             max_attempts: 10,
             file_missing_attempts: 5,
             max_wait_s: 7 * 24 * 3600,
-            down_retry_s: 10,
+            down_retry_s: 30,
         }
     }
 }

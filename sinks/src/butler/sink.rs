@@ -49,6 +49,8 @@ pub struct ButlerSink {
     recent: Recent,
     worker: Option<Worker>,
     down: Option<Down>,
+    /// It has come back, and no answer has told the ledger so yet.
+    came_back: bool,
     stats: Arc<ButlerStats>,
 }
 
@@ -84,6 +86,7 @@ impl ButlerSink {
             recent: Recent::default(),
             worker: None,
             down: None,
+            came_back: false,
             stats: Arc::default(),
         })
     }
@@ -285,6 +288,7 @@ impl ButlerSink {
                     return Err(self.trip(&error));
                 }
                 self.down = None;
+                self.came_back = true;
                 self.stats.update(|stats| stats.down = false);
                 info!(repository = %self.name, "the Butler repository answers again");
             }
@@ -375,6 +379,26 @@ impl ButlerSink {
         unasked(request, outcome, now)
     }
 
+    /// Makes all that wait for the repository due, with the first answer that it gives again.
+    fn tell_it_is_back(&mut self, settled: &mut [Settled]) {
+        let key = Dependency::Repository.key();
+        let waits = |outcome: &Outcome| {
+            matches!(
+                outcome,
+                Outcome::Waiting {
+                    dependency: Dependency::Repository,
+                    ..
+                }
+            )
+        };
+        if self.came_back
+            && let Some(answer) = settled.iter_mut().find(|answer| !waits(&answer.outcome))
+        {
+            answer.provides.push(key.as_str().into());
+            self.came_back = false;
+        }
+    }
+
     fn round(
         &mut self,
         requests: Vec<Request>,
@@ -417,7 +441,7 @@ impl Sink for ButlerSink {
     fn deliver(&mut self, batch: Vec<Request>) -> Vec<Settled> {
         let start = Instant::now();
         let size = batch.len();
-        let settled = match self.applied(&batch) {
+        let mut settled = match self.applied(&batch) {
             Ok(mut applied) => {
                 let mut settled = Vec::with_capacity(size);
                 let mut rest = batch;
@@ -434,6 +458,7 @@ impl Sink for ButlerSink {
                 )
             }
         };
+        self.tell_it_is_back(&mut settled);
         for answer in &settled {
             self.stats.count(&answer.outcome);
         }

@@ -7,6 +7,7 @@ A request that cannot be served is answered with `fatal`; nothing is known to be
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import sys
@@ -26,6 +27,10 @@ def serve(stdin, stdout) -> int:
     repository = _open(json.loads(line), out)
     if repository is None:
         return 1
+    # A batch makes tens of thousands of objects that die with it: looking for cycles among them, and
+    # among what the imports made, costs more than it frees.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     while line := stdin.readline():
         request = json.loads(line)
         if request["op"] == "quit":

@@ -30,7 +30,8 @@ const QUICK: [&str; 2] = [
 ];
 
 impl Site {
-    /// A site as `site.py make` makes it with these options; `program` is the `dbb` to run.
+    /// A site as `site.py make` makes it with these options; `program` is the `dbb` to run, unless the
+    /// environment variable `DBB` names another, such as the one to be installed.
     pub fn make(program: &str, options: &[&str]) -> Result<Self> {
         let site = Self::unmade(program, options)?;
         site.script("make", options)?;
@@ -55,7 +56,7 @@ impl Site {
             .flat_map(|name| QUICK.iter().map(move |set| set.replace("{}", name)))
             .collect();
         Ok(Self {
-            program: program.into(),
+            program: std::env::var_os("DBB").map_or_else(|| program.into(), PathBuf::from),
             ledger,
             sets,
             folder,

@@ -40,26 +40,10 @@ fn after_fifty_kills_every_event_has_one_outcome_and_the_butler_is_exactly_right
     let mut kafka = Kafka::start()?;
     let brokers = kafka.bootstrap();
     let files = (rounds * 10).max(100).to_string();
-    let mut site = site(&[
-        "--repositories",
-        "main,prep",
-        "--files",
-        &files,
-        "--repeats",
-        "30",
-        "--site",
-        "CHA",
-        "--kafka",
-        &brokers,
-        "--group-id",
-        "chaos",
-        "--registry",
-        &registry,
-        "--ledger",
-        &ledger,
-        "--max-datasets",
-        "20",
-    ])?;
+    let mut site = site(&format!(
+        "--repositories main,prep --files {files} --repeats 30 --max-datasets 20 --site CHA --kafka {brokers} \
+         --group-id chaos --registry {registry} --ledger {ledger}"
+    ))?;
     for name in ["main", "prep"] {
         site.set(format!("repositories.{name}.patience.retry_s=1"));
     }

@@ -2,19 +2,29 @@
 
 use crate::site;
 use anyhow::{Result, ensure};
-use dbb_sinks::ledger::State;
+use dbb_sinks::ledger::{Filter, State};
 use dbb_test_services::Postgres;
 use dbb_tests::books::Again;
 
-const EVERYTHING: [&str; 6] = ["--repositories", "main,prep", "--files", "60", "--each", "2"];
+const EVERYTHING: &str = "--repositories main,prep --files 60 --each 2";
 
 #[test]
 fn every_kind_and_every_fault_ends_as_it_must_on_sqlite() -> Result<()> {
-    let site = site(&[&EVERYTHING[..], &["--repeats", "9", "--event-files", "3"]].concat())?;
+    let site = site(&format!("{EVERYTHING} --repeats 9 --event-files 3"))?;
     // 1: there are dead letters.
     let ended = site.run_once(&[])?.with(1)?;
     ensure!(ended.text.contains("records read"), "no summary:\n{}", ended.text);
     site.prove(Again::Never)?;
+
+    for letter in site.ledger()?.dead_letters(&Filter::default(), 1000)? {
+        let told =
+            letter.reason.is_some() && letter.detail.as_deref().is_some_and(|detail| detail.len() > 10);
+        ensure!(
+            told && letter.place.line.is_some()
+                && letter.body.as_deref().is_some_and(|body| !body.is_empty()),
+            "a dead letter has its reason, a sentence, its place and its event: {letter:?}"
+        );
+    }
 
     let total = site.expected()?.totals.not_for_us;
     let counts = site.ledger()?.counts()?;
@@ -40,7 +50,7 @@ fn every_kind_and_every_fault_ends_as_it_must_on_postgresql() -> Result<()> {
     let postgres = Postgres::shared()?;
     let registry = postgres.create_database("every_kind")?;
     let ledger = postgres.create_database("every_kind_ledger")?;
-    let site = site(&[&EVERYTHING[..], &["--registry", &registry, "--ledger", &ledger]].concat())?;
+    let site = site(&format!("{EVERYTHING} --registry {registry} --ledger {ledger}"))?;
     site.run_once(&["--workers", "2"])?.with(1)?;
     site.prove(Again::Never)?;
     ensure!(

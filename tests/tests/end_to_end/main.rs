@@ -1,8 +1,10 @@
 //! Whole sites, end to end: the real program, a real Butler, real Kafka and PostgreSQL. See `../../README.md`.
 
 mod chaos;
+mod ctrl_ingestd;
 mod every_kind;
 mod kafka;
+mod messages;
 mod operators;
 mod outages;
 
@@ -12,10 +14,10 @@ use dbb_tests::Site;
 /// The program, as built beside these tests.
 const DBB: &str = env!("CARGO_BIN_EXE_dbb_under_test");
 
-/// A site with this program.
-fn site(options: &[&str]) -> Result<Site> {
+/// A site with this program, made with these options of `site.py make`, separated by spaces.
+fn site(options: &str) -> Result<Site> {
     let python = dbb_test_services::python()?.display().to_string();
     let mut all = vec!["--python", &python];
-    all.extend(options);
+    all.extend(options.split_whitespace());
     Site::make(DBB, &all)
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, fs};
 
 #[test]
 fn a_late_dimension_file_wakes_exactly_what_waited_for_it() -> Result<()> {
-    let mut site = site(&["--files", "40", "--faults", "none"])?;
+    let mut site = site("--files 40 --faults none")?;
     // Nothing comes back by its timer here.
     site.set("repositories.main.patience.retry_s=3000");
     let late = hold_back_late_dimension_files(&site)?;
@@ -97,7 +97,7 @@ fn waiting_now(site: &Site) -> Result<Waiting> {
 #[test]
 fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
     let faults = "unknown_prefix,missing_file,unmapped,wrong_size,empty_sidecar";
-    let mut site = site(&["--files", "12", "--faults", faults, "--late", "0", "--zips", "0"])?;
+    let mut site = site(&format!("--files 12 --faults {faults} --late 0 --zips 0"))?;
     site.set("repositories.main.patience.file_missing_attempts=1");
     site.run_once(&[])?.with(1)?;
     site.prove(Again::Never)?;
@@ -175,7 +175,7 @@ fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
     let bytes = body["payload"]["bytes"].as_u64().context("no size")?;
     fs::write(
         text(missing, "uri").trim_start_matches("file://"),
-        "{}".repeat(bytes as usize)[..bytes as usize].as_bytes(),
+        vec![b' '; bytes as usize],
     )?;
     let away = of("unknown_prefix")?;
     let url = text(away, "body");
@@ -220,14 +220,7 @@ fn text(value: &Value, key: &str) -> String {
 
 #[test]
 fn check_tells_what_recorded_events_could_not_be_routed() -> Result<()> {
-    let site = site(&[
-        "--files",
-        "6",
-        "--faults",
-        "unmapped,wrong_topic,unknown_prefix,truncated",
-        "--zips",
-        "0",
-    ])?;
+    let site = site("--files 6 --faults unmapped,wrong_topic,unknown_prefix,truncated --zips 0")?;
     let (status, ticks, _) = site.dbb(&["check"], &[])?;
     ensure!(status == 0, "{ticks}");
     let events = site.path().join("events").display().to_string();

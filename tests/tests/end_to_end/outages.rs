@@ -1,12 +1,12 @@
 //! A repository that is down while others go on, and two programs on one ledger.
 
 use crate::{
-    kafka::{committed, ensure_all_committed},
+    kafka::{committed, ensure_all_committed, get},
     site,
 };
 use anyhow::{Context, Result, ensure};
 use dbb_sinks::ledger::State;
-use dbb_test_services::{Kafka, Postgres, python, root, wait_until};
+use dbb_test_services::{Kafka, Postgres, free_port, python, root, wait_until};
 use dbb_tests::{
     Recorded, Site,
     books::Again,
@@ -18,29 +18,13 @@ use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 fn a_repository_that_is_down_waits_alone_and_costs_no_attempts() -> Result<()> {
     let (kafka, postgres) = (Kafka::shared()?, Postgres::shared()?);
     let brokers = kafka.bootstrap();
+    let http = format!("127.0.0.1:{}", free_port()?);
     let registry = postgres.create_database("outage")?;
-    let site = site(&[
-        "--repositories",
-        "main,prep",
-        "--files",
-        "90",
-        "--faults",
-        "none",
-        "--site",
-        "OUT",
-        "--kafka",
-        &brokers,
-        "--group-id",
-        "out",
-        "--registry",
-        &registry,
-        "--late",
-        "0",
-        "--zips",
-        "1",
-    ])?;
+    let site = site(&format!(
+        "--repositories main,prep --files 90 --faults none --late 0 --site OUT --kafka {brokers} --group-id out \
+         --registry {registry} --http {http}"
+    ))?;
     move_to_sqlite(&site, "main")?;
-    // Late dimension files are for other tests: what waits here waits for the repository.
     let records = Recorded::of(&site)?;
     let mut topics = BTreeSet::new();
     create_topics(kafka, &records, 3, &mut topics)?;
@@ -87,6 +71,15 @@ fn a_repository_that_is_down_waits_alone_and_costs_no_attempts() -> Result<()> {
     ensure!(
         site.count(|state| state == State::Refused)? == 0,
         "something was refused"
+    );
+
+    run.until("it is not ready, and says why", || {
+        let answer = get(&http, "/readyz")?;
+        Ok(answer.starts_with("HTTP/1.1 503") && answer.contains("prep") && !answer.contains("main"))
+    })?;
+    ensure!(
+        get(&http, "/livez")?.starts_with("HTTP/1.1 200"),
+        "it is alive all the same"
     );
 
     rename(postgres, "outage_away", "outage")?;
@@ -150,18 +143,7 @@ fn move_to_sqlite(site: &Site, name: &str) -> Result<()> {
 
 #[test]
 fn of_two_programs_on_one_ledger_the_older_leaves_and_nothing_is_lost() -> Result<()> {
-    let mut site = site(&[
-        "--files",
-        "60",
-        "--faults",
-        "none",
-        "--late",
-        "0",
-        "--zips",
-        "0",
-        "--event-files",
-        "3",
-    ])?;
+    let mut site = site("--files 60 --faults none --late 0 --zips 0 --event-files 3")?;
     site.set("source.log.follow=true");
     let folder = site.path().join("events");
     let held: Vec<_> = ["0002.ndjson", "0003.ndjson"]

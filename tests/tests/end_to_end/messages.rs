@@ -54,9 +54,10 @@ fn what_is_not_a_landed_file_for_a_butler_is_counted_by_reason_and_nothing_else(
     site.prove(Again::Never)?;
     let counts = site.ledger()?.counts()?;
     let wanted = BTreeMap::from([
-        ("events".to_owned(), site.expected()?.totals.events),
+        ("arrival".to_owned(), site.expected()?.totals.events),
         ("no_rubin_butler".to_owned(), 2),
-        ("other_event_type".to_owned(), 4),
+        ("other_event_type".to_owned(), 3),
+        ("unknown_event_type".to_owned(), 1),
     ]);
     ensure!(counts == wanted, "{counts:?} instead of {wanted:?}");
 

@@ -48,7 +48,9 @@ fn every_kind_and_every_fault_ends_as_it_must_on_postgresql() -> Result<()> {
     let postgres = Postgres::shared()?;
     let registry = postgres.create_database("every_kind")?;
     let ledger = postgres.create_database("every_kind_ledger")?;
-    let site = site(&format!("{EVERYTHING} --registry {registry} --ledger {ledger}"))?;
+    let site = site(&format!(
+        "{EVERYTHING} --verify checksum --registry {registry} --ledger {ledger}"
+    ))?;
     site.run_once(&["--workers", "2"])?.with(1)?;
     site.prove(Again::Never)?;
     ensure!(

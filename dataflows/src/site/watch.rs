@@ -12,7 +12,7 @@ use crate::runtime::Control;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::{
     butler::ButlerStats,
-    ledger::{self, Ledger, health::Condition},
+    ledger::{self, Ledger, LedgerError, health::Condition},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -35,6 +35,8 @@ const LOOK_CLOSELY: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_millis(500);
 /// A run that is to end once waits for rows that are due within this time: a retry after a passing fault.
 const LINGER_SECONDS: f64 = 5.0;
+/// But not for ever: only while fewer wait than this long ago. What never comes is tried again and again.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// What is watched.
 pub(super) struct Watched {
@@ -100,6 +102,7 @@ impl Watch {
         let control = Arc::clone(&self.on.control);
         let mut stopped: Option<Instant> = None;
         let mut quiet_since: Option<Instant> = None;
+        let mut lately: Option<(u64, Instant)> = None;
         while !control.is_finished() {
             std::thread::sleep(LOOK);
             if stopped.is_none() && signals.is_some_and(|asked| asked.load(Ordering::Relaxed)) {
@@ -131,24 +134,33 @@ impl Watch {
             if stopped.is_some() {
                 control.finish();
             } else if options.run_once && quiet.elapsed() >= QUIET {
-                if self.more_is_due() {
-                    quiet_since = None;
-                } else {
-                    control.finish();
+                match self.more_is_due(&mut lately) {
+                    Ok(true) => quiet_since = None,
+                    Ok(false) => control.finish(),
+                    Err(error) => {
+                        tracing::warn!(%error, "could not ask the ledger what is due");
+                        quiet_since = None;
+                    }
                 }
             }
         }
         bar.finish_and_clear();
     }
 
-    fn more_is_due(&mut self) -> bool {
-        match self.on.ledger.next_due() {
-            Ok(next) => next.is_some_and(|at| at.seconds_since(now()) < LINGER_SECONDS),
-            Err(error) => {
-                tracing::warn!(%error, "could not ask the ledger what is due");
-                true
-            }
+    /// True if rows are due soon, and waiting for them has been of use `lately`: the number of rows that
+    /// wait, and since when it is that.
+    fn more_is_due(&mut self, lately: &mut Option<(u64, Instant)>) -> Result<bool, LedgerError> {
+        let next = self.on.ledger.next_due()?;
+        if next.is_none_or(|at| at.seconds_since(now()) >= LINGER_SECONDS) {
+            return Ok(false);
         }
+        let waiting = self.on.ledger.waiting()?.iter().map(|rows| rows.count).sum();
+        let since = match *lately {
+            Some((before, since)) if before == waiting => since,
+            _ => Instant::now(),
+        };
+        *lately = Some((waiting, since));
+        Ok(since.elapsed() < GIVE_UP)
     }
 
     fn look_closely(&mut self) {

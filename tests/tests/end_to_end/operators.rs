@@ -224,6 +224,20 @@ fn text(value: &Value, key: &str) -> String {
 }
 
 #[test]
+fn a_run_that_is_to_end_once_does_not_wait_for_ever_for_what_never_comes() -> Result<()> {
+    let mut site = site("--files 6 --faults no_dimension_record --late 0 --zips 0")?;
+    for soon in ["retry_s=1", "retry_max_s=1"] {
+        site.set(format!("repositories.main.patience.{soon}"));
+    }
+    site.run_once(&[])?.with(0)?;
+    ensure!(
+        site.count(|state| state == State::Waiting)? == 1,
+        "it waits no more"
+    );
+    site.prove(Again::Never)
+}
+
+#[test]
 fn check_tells_what_recorded_events_could_not_be_routed() -> Result<()> {
     let site = site("--files 6 --faults unmapped,wrong_topic,unknown_prefix,truncated --zips 0")?;
     let (status, ticks, _) = site.dbb(&["check"], &[])?;

@@ -55,6 +55,10 @@ const FILES: &[(&str, &str)] = &[
     ("dbb_worker/items.py", include_str!("worker/dbb_worker/items.py")),
     ("dbb_worker/raw.py", include_str!("worker/dbb_worker/raw.py")),
     (
+        "dbb_worker/records.py",
+        include_str!("worker/dbb_worker/records.py"),
+    ),
+    (
         "dbb_worker/repository.py",
         include_str!("worker/dbb_worker/repository.py"),
     ),

@@ -191,6 +191,50 @@ class RawIngestTask:
             raise RuntimeError(f"failed: {bad}")
 "#;
 
+/// Notes every look at a file's size or existence.
+const WATCHED_STORAGE: &str = r#"
+import os
+from lsst.resources.file import FileResourcePath
+
+def watched(method):
+    def watch(path):
+        if path.ospath.startswith(os.environ["WATCHED"]):
+            with open(os.environ["LOOKS"], "a") as looks:
+                looks.write(path.ospath + "\n")
+        return method(path)
+    return watch
+
+FileResourcePath.size = watched(FileResourcePath.size)
+FileResourcePath.exists = watched(FileResourcePath.exists)
+"#;
+
+#[test]
+fn the_storage_is_asked_for_each_file_once() -> Result<()> {
+    let site = &mut *shared(Database::Sqlite)?;
+    let (watch, looks) = (site.folder.join("watch"), site.folder.join("looks"));
+    std::fs::create_dir_all(&watch)?;
+    std::fs::write(watch.join("sitecustomize.py"), WATCHED_STORAGE)?;
+    let mut settings = settings(&site.root)?;
+    for (name, value) in [
+        ("PYTHONPATH", watch.display().to_string()),
+        ("WATCHED", site.folder.join("file-").display().to_string()),
+        ("LOOKS", looks.display().to_string()),
+    ] {
+        settings.worker.environment.insert(name.into(), value);
+    }
+    let mut sink = ButlerSink::new("site", settings, Box::new(NoHistory))?;
+    let datasets = site.products(&new_run("looks"), 30)?;
+    let requests = requests(&datasets);
+    let settled = in_order(&requests, sink.deliver(requests.clone()));
+    ensure!(words(&settled) == ["ingested"; 30], "{settled:?}");
+    let mut looked: Vec<String> = std::fs::read_to_string(looks)?.lines().map(Into::into).collect();
+    let mut files: Vec<String> = datasets.iter().map(|dataset| dataset.uri.clone()).collect();
+    looked.sort();
+    files.sort();
+    ensure!(looked == files, "looks: {looked:#?}");
+    site.assert_registered(&datasets)
+}
+
 #[test]
 fn a_raw_brings_its_exposure_record_where_headers_can_be_read() -> Result<()> {
     let site = &mut *shared(Database::Sqlite)?;

@@ -133,6 +133,7 @@ class Batch:
 
         keys = self._repository.keys
         keys.forget()
+        self._repository.records.forget()
         missing = keys.missing(item.ref.dataId for item in items)
         for item in items:
             if key := keys.first_missing(item.ref.dataId, missing):

@@ -27,7 +27,8 @@ def ingest(repository, given: list[dict]) -> dict:
     items = [Item.of(item) for item in given]
     for item in items:
         try:
-            item.path = ResourcePath(item.uri)
+            # Said to be a file, or the Butler makes a path of its own of it, which asks for its size again.
+            item.path = ResourcePath(item.uri, forceDirectory=False)
         except Exception as error:
             item.refused("bad_field", f"`{item.uri}` is no URI this environment can read: {error}")
     for item in _of(items, "dim_file"):
@@ -67,6 +68,7 @@ def _ingest_datasets(repository, items: list[Item]) -> None:
     items = [item for item in _open(items) if item.k not in repeats]
     settle_known(repository, items)
     _await_dimensions(repository, _open(items))
+    repository.records.attach(_open(items))
     batches: dict[tuple, list[Item]] = {}
     for item in _open(items):
         transfer = repository.transfer.get(item.kind, "direct")

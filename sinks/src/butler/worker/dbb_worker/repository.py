@@ -1,6 +1,6 @@
 """The open Butler and what is asked of it in bulk.
 
-State: the Butler; dimension keys known to exist; dataset types seen; those and RUNs known to be sound.
+State: the Butler; dimension keys known to exist; records kept; dataset types seen; those and RUNs known to be sound.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from lsst.resources import ResourcePath
 
 from .allow import Allow
 from .dimensions import DimensionKeys
+from .records import Records
 from .verify import Verifier
 
 # Dataset types remembered: sidecars come from outside.
@@ -32,6 +33,7 @@ class Repository:
         }
         self.roots = [root for root in self.butler.get_datastore_roots().values() if root is not None]
         self.keys = DimensionKeys(self.butler)
+        self.records = Records(self.butler)
         self.allow = Allow(self.butler, settings.get("allow") or {})
         self.verifier = Verifier(settings.get("verify") or {})
         self._dataset_types: dict = {}
@@ -87,7 +89,12 @@ class Repository:
 
     def known(self, ids) -> dict:
         """The datasets of these UUIDs that the registry has."""
-        return {ref.id: ref for ref in self.butler.get_many_datasets(ids)}
+        if hasattr(self.butler, "get_many_datasets"):
+            refs = self.butler.get_many_datasets(ids)
+        else:
+            # A Butler of before 2025-10 is asked one by one, some milliseconds each.
+            refs = filter(None, map(self.butler.get_dataset, ids))
+        return {ref.id: ref for ref in refs}
 
     def uris(self, refs) -> dict:
         """Where the datastore has these datasets; without those that it has lost."""

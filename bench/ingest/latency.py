@@ -62,7 +62,7 @@ def feed(site, options, count):
     """Appends one record after the other; gives (appended, answered, landed in the ledger) of each, in microseconds."""
     producers = {topic: subprocess.Popen(
         [*java("ConsoleProducer"), "--bootstrap-server", options.brokers, "--topic", topic,
-         "--command-property", "linger.ms=0", "--command-property", "acks=all"],
+         "--timeout", "0", "--request-required-acks", "all"],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for topic in TOPICS}
     # Long enough for two Java machines and a worker to have started.
     time.sleep(15)

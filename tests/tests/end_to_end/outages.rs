@@ -73,10 +73,15 @@ fn a_repository_that_is_down_waits_alone_and_costs_no_attempts() -> Result<()> {
         "something was refused"
     );
 
-    run.until("it is not ready, and says why", || {
-        let answer = get(&http, "/readyz")?;
-        Ok(answer.starts_with("HTTP/1.1 503") && answer.contains("prep") && !answer.contains("main"))
+    let mut readiness = String::new();
+    run.until("it is not ready", || {
+        readiness = get(&http, "/readyz")?;
+        Ok(readiness.starts_with("HTTP/1.1 503"))
     })?;
+    ensure!(
+        readiness.contains("repository prep") && !readiness.contains("repository main"),
+        "{readiness}"
+    );
     ensure!(
         get(&http, "/livez")?.starts_with("HTTP/1.1 200"),
         "it is alive all the same"

@@ -53,7 +53,9 @@ fn after_fifty_kills_every_event_has_one_outcome_and_the_butler_is_exactly_right
 
     let mut run = Some(site.start(&[])?);
     let mut killed = Vec::new();
-    for (round, chunk) in records.chunks(records.len().div_ceil(rounds)).enumerate() {
+    for round in 0..rounds {
+        let upto = |round: usize| records.len() * round / rounds;
+        let chunk = &records[upto(round)..upto(round + 1)];
         publisher.send(chunk)?;
         thread::sleep(Duration::from_millis(200 + dice.below(4500)));
         let victim = if round < 4 {
@@ -62,19 +64,13 @@ fn after_fifty_kills_every_event_has_one_outcome_and_the_butler_is_exactly_right
             *dice.one_of(&VICTIMS).context("nobody")?
         };
         match victim {
-            Victim::Program => {
-                alive(&site, &mut run)?;
-                if let Some(run) = run.take() {
-                    run.kill()?;
-                }
-            }
-            Victim::Worker => {
+            Victim::Program | Victim::Worker => {
                 let workers = alive(&site, &mut run)?.workers();
-                if let Some(worker) = dice.one_of(&workers) {
-                    // It may have ended by itself since: then nobody is killed.
-                    Command::new("kill")
-                        .args(["-KILL", &worker.to_string()])
-                        .output()?;
+                let worker = dice.one_of(&workers).filter(|_| victim == Victim::Worker);
+                // A worker that has just ended by itself cannot be killed: then it is the program's turn.
+                let killed = worker.is_some_and(|worker| kill(*worker));
+                if let Some(run) = run.take_if(|_| !killed) {
+                    run.kill()?;
                 }
             }
             Victim::Broker => kafka.restart(0)?,
@@ -94,6 +90,14 @@ fn after_fifty_kills_every_event_has_one_outcome_and_the_butler_is_exactly_right
     drain(&site)?;
     ensure_all_committed(&kafka, "chaos", &publisher)?;
     site.prove(Again::Perhaps)
+}
+
+/// Sends SIGKILL; true if there was such a process.
+fn kill(process: u32) -> bool {
+    let done = Command::new("kill")
+        .args(["-KILL", &process.to_string()])
+        .output();
+    done.is_ok_and(|output| output.status.success())
 }
 
 /// The program, started again if it has gone, as a service manager would: it may only have gone for want of a service.

@@ -99,7 +99,7 @@ pub struct Counted {
     pub partition: i32,
     /// Every record below this offset is in these counts or in earlier ones.
     pub counted_to: u64,
-    /// Records by what became of them: `events` for those that went on, else why they did not.
+    /// Records by what they were found to be: `arrival`, `dead_letter`, or why they are nobody's.
     pub counts: BTreeMap<Arc<str>, u64>,
 }
 

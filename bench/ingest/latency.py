@@ -4,9 +4,9 @@
 
     one record every 0.5 s --> topic with LogAppendTime --> dbb --> Butler commits --> worker answers
 
-From the broker's own time of the record to the time at which the sink had the Butler's answer, both in the ledger's
-row of the event; the commit is before that answer. One machine, so one clock. The first events warm the worker
-up and are not counted.
+From the broker's own time of the record (LogAppendTime, read back by a consumer) to the time at which the sink had the
+Butler's answer (the ledger's row of the event); the commit is before that answer. One machine, so one clock. The first
+events warm the worker up and are not counted.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main():
 
 
 def feed(site, options, count):
-    """Appends one record after the other; gives (appended, answered, landed in the ledger) of each, in microseconds."""
+    """Appends one record after the other; gives (appended, answered) of each, in microseconds, in that order."""
     producers = {topic: subprocess.Popen(
         [*java("ConsoleProducer"), "--bootstrap-server", options.brokers, "--topic", topic,
          "--timeout", "0", "--request-required-acks", "all"],
@@ -78,7 +78,8 @@ def feed(site, options, count):
         while time.monotonic() < deadline:
             rows = ledger_rows(site)
             if len(rows) == count:
-                return rows
+                times = appended(options.brokers)
+                return sorted((times[place], answered) for place, answered in rows.items())
             time.sleep(1)
         raise SystemExit(f"{len(rows)} of {count} events have an outcome after a minute")
     finally:
@@ -88,9 +89,27 @@ def feed(site, options, count):
 
 
 def ledger_rows(site):
+    """The place of each event that is ingested, and when the sink had its answer, in microseconds."""
     with sqlite3.connect(f"file:{site.dir}/ledger.sqlite?mode=ro", uri=True) as ledger:
-        return ledger.execute("SELECT appended_at, updated_at FROM events WHERE outcome = 1 "
-                              "ORDER BY appended_at").fetchall()
+        rows = ledger.execute("SELECT w.word, e.part, e.position, e.updated_at FROM events e "
+                              "JOIN words w ON w.id = e.stream WHERE e.outcome = 1")
+        return {(topic, partition, offset): answered for topic, partition, offset, answered in rows}
+
+
+def appended(brokers):
+    """The broker's time of each record, in microseconds, by its place."""
+    times = {}
+    for topic in TOPICS:
+        options = [word for name in ("timestamp", "partition", "offset") for word in ("--property", f"print.{name}=true")]
+        text = subprocess.run([*java("consumer.ConsoleConsumer"), "--bootstrap-server", brokers, "--topic", topic,
+                               "--from-beginning", "--timeout-ms", "8000", "--property", "print.value=false", *options],
+                              capture_output=True, text=True).stdout
+        for line in text.splitlines():
+            found = dict(part.split(":", 1) for part in line.split("\t") if ":" in part)
+            if "LogAppendTime" in found:
+                place = topic, int(found["Partition"]), int(found["Offset"])
+                times[place] = 1000 * int(found["LogAppendTime"])
+    return times
 
 
 def java(tool_name):

@@ -19,13 +19,13 @@ from sites import HERE, Site, common_options, dbb, write_events
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bad", choices=("missing_file", "no_dimension_record"))
-    parser.add_argument("--files", type=int, help="events; 10000, or 2000 with --bad")
+    parser.add_argument("--files", type=int, default=10_000, help="events for dbb")
     parser.add_argument("--loop-files", type=int, help="events for the loop, which is slow; 5000, or 200 with --bad")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--postgres", metavar="URL", help="a server on which databases may be made")
     common_options(parser)
     options = parser.parse_args()
-    files = options.files or (2000 if options.bad else 10_000)
+    files = options.files
     loop_files = options.loop_files or (200 if options.bad else 5000)
 
     print(machine())

@@ -21,7 +21,7 @@ class Site:
     """A site with one repository, `main`. ``postgres`` is the URL of a server on which it may make databases."""
 
     def __init__(self, name, *, files, postgres=None, options=(), config=(), scratch=SCRATCH):
-        self.dir = Path(scratch) / name
+        self.dir = Path(scratch).resolve() / name
         self.postgres, self.name = postgres, name.replace("-", "_")
         self.fresh = self.dir / "repo.fresh"
         shutil.rmtree(self.dir, ignore_errors=True)

@@ -142,7 +142,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_in_flight_events: 20_000,
+            max_in_flight_events: 10_000,
         }
     }
 }

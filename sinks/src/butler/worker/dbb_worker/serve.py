@@ -15,6 +15,8 @@ import time
 
 PROTOCOL = 1
 LOG = logging.getLogger("dbb.worker")
+# Datasets between two looks for cycles.
+_COLLECT_EVERY = 2000
 
 
 def serve(stdin, stdout) -> int:
@@ -28,9 +30,10 @@ def serve(stdin, stdout) -> int:
     if repository is None:
         return 1
     # A batch makes tens of thousands of objects that die with it: looking for cycles among them, and
-    # among what the imports made, costs more than it frees.
+    # among what the imports made, costs more than it frees. What cycles there are is freed between batches.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.disable()
+    datasets = 0
     while line := stdin.readline():
         request = json.loads(line)
         if request["op"] == "quit":
@@ -41,6 +44,10 @@ def serve(stdin, stdout) -> int:
         answer["op"] = request["op"]
         answer["ms"] = round(1000 * (time.monotonic() - started), 3)
         out.write(answer)
+        datasets += len(request.get("items", ()))
+        if datasets >= _COLLECT_EVERY:
+            gc.collect()
+            datasets = 0
     return 0
 
 

@@ -135,7 +135,7 @@ impl Default for Identify {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Most events that were read and have no outcome yet; reading pauses above it.
+    /// Most events that were read and have no outcome yet, at most 20 000; reading pauses above it.
     pub max_in_flight_events: usize,
 }
 

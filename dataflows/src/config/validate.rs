@@ -11,6 +11,10 @@ use dbb_operators::mapping::{self, MappingError, Selector};
 use dbb_sinks::butler::ButlerError;
 use std::collections::BTreeMap;
 
+/// Most events in flight: a repository remembers what it applied to twice as many files, so that the story of
+/// each stays in order before the ledger has it.
+const MOST_IN_FLIGHT: usize = 20_000;
+
 /// Most workers; more threads than that only wait for each other.
 const MOST_WORKERS: usize = 64;
 /// Most datasets in a call; what a larger one saves is lost when it fails.
@@ -278,6 +282,12 @@ impl Check<'_> {
                 batching.max_datasets
             );
             self.error("limits.max_in_flight_events", message).hint = Some("no batch could fill".into());
+        }
+        if config.limits.max_in_flight_events > MOST_IN_FLIGHT {
+            self.error(
+                "limits.max_in_flight_events",
+                format!("must be at most {MOST_IN_FLIGHT}"),
+            );
         }
     }
 

@@ -24,8 +24,8 @@ impl History for NoHistory {
 
 /// What was applied lately, which the ledger may not have written yet.
 ///
-/// Bounded: between an answer and its row in the ledger lie a bounded channel and one transaction,
-/// some thousands of rows; this holds the last [`Recent::MOST`].
+/// Bounded: an answer whose row is not written yet is still in flight, and of these there are at most twice
+/// `limits.max_in_flight_events`, read and sent again; this holds the last [`Recent::MOST`].
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     versions: HashMap<Did, Micros>,
@@ -33,8 +33,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Files remembered, about 200 bytes each.
-    pub(super) const MOST: usize = 100_000;
+    /// Files remembered, about 250 bytes each; twice the most that the configuration allows in flight.
+    pub(super) const MOST: usize = 40_000;
 
     /// Takes note that this version was applied.
     pub(super) fn note(&mut self, did: &Did, created_at: Micros) {

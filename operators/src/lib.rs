@@ -5,10 +5,16 @@ pub mod batching;
 pub mod classify;
 pub mod decode;
 pub mod deliver;
+pub mod distinct;
+pub mod facts;
 pub mod identify;
 pub mod mapping;
 pub mod port;
+pub mod publish;
+pub mod replicas;
 pub mod route;
+pub mod tell;
+pub mod views;
 
 pub use arrival::{Again, Arrival, Incoming};
 pub use batching::Batching;

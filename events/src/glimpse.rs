@@ -1,0 +1,1 @@
+//! Glimpse: the fields of an event that views use, borrowed.

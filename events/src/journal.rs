@@ -1,0 +1,1 @@
+//! One row of the change journal of Rucio's table `replicas`.

@@ -1,0 +1,1 @@
+//! Distinct: facts that are counted, each once, however often its event came.

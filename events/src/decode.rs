@@ -13,9 +13,10 @@ use crate::{
     DecodeError, Event, EventType, Micros,
     depth::{MAX_DEPTH, too_deep},
     error::cut,
+    scalar::Scalar,
     wire::Wire,
 };
-use serde::de::IgnoredAny;
+use serde::{Deserialize, de::IgnoredAny};
 
 /// The longest body that is read, in bytes. Rucio's own limit on a payload is 4000 characters, with an
 /// overflow column beyond; the largest sidecars known, with dimension records and regions, have tens of kB.
@@ -32,7 +33,20 @@ pub fn salvage(body: &[u8]) -> Option<Event<'_>> {
     judge(parse(body).ok()?, false).ok()
 }
 
-fn parse(body: &[u8]) -> Result<Wire<'_>, DecodeError> {
+/// Reads a row that must be an object.
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(row: &'a [u8]) -> Result<T, DecodeError> {
+    match row.trim_ascii_start().first() {
+        Some(b'{') | None => parse(row),
+        Some(_) => match parse(row)? {
+            Scalar::Text(_) => Err("a string"),
+            Scalar::Integer(_) | Scalar::Real(_) => Err("a number"),
+            other => Err(other.found()),
+        }
+        .map_err(|found| DecodeError::NotAnObject { found }),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
     if body.len() > MAX_BODY_BYTES {
         return Err(DecodeError::TooLarge {
             bytes: body.len(),

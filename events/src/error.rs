@@ -79,6 +79,27 @@ pub enum DecodeError {
         /// The text, cut to 60 characters.
         text: String,
     },
+    /// A word with a meaning that is none of those known.
+    #[error("field `{field}` is `{word}`, none of {known}")]
+    UnknownWord {
+        /// Its path in the row.
+        field: &'static str,
+        /// The word, cut to 60 characters.
+        word: String,
+        /// Those that are known.
+        known: &'static str,
+    },
+    /// Text that is no checksum.
+    #[error("field `{field}` is `{text}`, not a checksum of at most eight hexadecimal digits")]
+    BadChecksum {
+        /// Its path in the row.
+        field: &'static str,
+        /// The text, cut to 60 characters.
+        text: String,
+    },
+    /// A row of a listing that is none of the kinds there are.
+    #[error("the row has none of the fields `rse`, `states`, `bytes` that a row of a listing has")]
+    NoListing,
     /// A label nobody knows.
     #[error("field `payload.rubin_butler` is `{word}`, none of dim_file, zip_file, raw_file, data_product")]
     UnknownKind {
@@ -94,6 +115,14 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
+    pub(crate) fn unknown_word(field: &'static str, word: &str, known: &'static str) -> Self {
+        Self::UnknownWord {
+            field,
+            word: cut(word),
+            known,
+        }
+    }
+
     /// The class of the dead letter.
     pub fn reason(&self) -> Reason {
         match self {
@@ -105,7 +134,12 @@ impl DecodeError {
             | Self::TooDeep { .. }
             | Self::NotAnObject { .. }
             | Self::BulkAction => Reason::Unreadable,
-            Self::Missing { .. } | Self::WrongType { .. } | Self::BadTime { .. } => Reason::BadField,
+            Self::Missing { .. }
+            | Self::WrongType { .. }
+            | Self::BadTime { .. }
+            | Self::UnknownWord { .. }
+            | Self::BadChecksum { .. }
+            | Self::NoListing => Reason::BadField,
             Self::UnknownKind { .. } => Reason::UnknownKind,
             Self::BadSidecar { .. } => Reason::BadSidecar,
         }

@@ -26,6 +26,7 @@ pub mod request;
 mod scalar;
 pub mod scan;
 pub mod sidecar;
+pub mod table;
 pub mod time;
 pub mod wire;
 
@@ -42,4 +43,5 @@ pub use record::{Place, Received};
 pub use recorded::{Recorded, decode_record};
 pub use request::{Counted, DeadLetter, Due, Entry, Request, Settled};
 pub use sidecar::Sidecar;
+pub use table::ReplicaState;
 pub use time::Micros;

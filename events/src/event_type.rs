@@ -41,6 +41,14 @@ macro_rules! event_types {
                 }
             }
 
+            /// The same type, borrowed from this one.
+            pub fn as_borrowed(&self) -> EventType<'_> {
+                match self {
+                    $(Self::$variant => EventType::$variant,)*
+                    Self::Other(word) => EventType::Other(Cow::Borrowed(word)),
+                }
+            }
+
             /// The same type, free of the buffer it was read from.
             pub fn into_owned(self) -> EventType<'static> {
                 match self {

@@ -41,6 +41,12 @@ macro_rules! payload {
             pub rubin_sidecar: Option<Cow<'a, str>>,
         }
 
+        /// True for the keys that [`Payload::read`] does not skip, so that their values have a type.
+        pub(crate) fn is_field(key: &[u8]) -> bool {
+            const KEYS: &[&str] = &[$($first, $($other,)*)* "rubin_sidecar"];
+            KEYS.iter().any(|field| field.as_bytes() == key)
+        }
+
         impl<'a> Payload<'a> {
             /// Reads the fields of one object, skipping those that nothing uses.
             pub(crate) fn read<A: MapAccess<'a>>(
@@ -84,6 +90,8 @@ payload! {
     name: Cow<'a, str> = "name",
     /// The RSE of a deletion or a dataset lock.
     rse: Cow<'a, str> = "rse",
+    /// The id of that RSE: a dataset lock has it, and the deletion of a file that no catalogue knows.
+    rse_id: Cow<'a, str> = "rse_id",
     /// Where a transfer goes.
     dst_rse: Cow<'a, str> = "dst-rse",
     /// Where a transfer comes from.
@@ -174,13 +182,22 @@ impl Payload<'_> {
 
     /// Adler-32 as 8 lower-case hexadecimal digits; `None` where there is none, or what there is is not one.
     pub fn adler32(&self) -> Option<String> {
-        let text = self.checksum_adler.as_deref()?;
-        let sound = (1..=8).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        sound.then(|| format!("{:0>8}", text.to_ascii_lowercase()))
+        adler32(self.checksum_adler.as_deref()?).map(|sum| format!("{sum:08x}"))
     }
 
     /// When the file had landed; `None` where the event does not say, or says no time.
     pub fn landed_at(&self) -> Option<Micros> {
         Micros::parse(self.transferred_at.as_deref()?)
     }
+}
+
+/// Adler-32 of 1 to 8 hexadecimal digits; `None` if `text` is anything else.
+pub(crate) fn adler32(text: &str) -> Option<u32> {
+    if !(1..=8).contains(&text.len()) {
+        return None;
+    }
+    text.bytes().try_fold(0, |sum, digit| {
+        let value = char::from(digit).to_digit(16)?;
+        Some(sum << 4 | value)
+    })
 }

@@ -1,1 +1,378 @@
-//! Scan: a fast reader of the fields that views use, for events of the usual shape.
+//! Scan: one pass over a body of the usual form, which picks the fields that views want.
+//!
+//! ```text
+//!   body --> UTF-8, no control characters --> envelope { payload { ... } } --> Glimpse
+//!                \__________________________________\_______________________ None: any surprise
+//! ```
+//!
+//! In:    the bytes of a body.
+//! Out:   the [`Glimpse`] that [`crate::decode`] would give, or `None`, which says nothing: decode it.
+//! State: none.
+//!
+//! Whatever is scanned, `decode` reads too, and finds the same. To be sure of that the scanner takes much less:
+//! one object with at most one level below it, no arrays, no escapes in keys and in what is wanted
+//! (but for the reason), numbers of moderate length, spaces as the only white space. What it skips it checks too: escapes of
+//! strings, the grammar of numbers, and the types of fields that `decode` would refuse.
+//!
+//! A line of a recording of `{"topic", "key", "value"}` has no type, so it is never taken for an event.
+
+use crate::{EventType, Glimpse, MAX_BODY_BYTES, Micros, payload};
+use std::borrow::Cow;
+
+/// Reads a body that has the form that Hermes gives it; see the module.
+pub fn scan(body: &[u8]) -> Option<Glimpse<'_>> {
+    if body.len() > MAX_BODY_BYTES {
+        return None;
+    }
+    let text = simdutf8::basic::from_utf8(trimmed(body)).ok()?;
+    // Without them every space is a space, and no string has what must be escaped.
+    if text.bytes().fold(false, |any, byte| any | (byte < b' ')) {
+        return None;
+    }
+    let mut found = Found::default();
+    let mut cursor = Cursor { text, at: 0 };
+    envelope(&mut cursor, &mut found)?;
+    (cursor.at == text.len()).then_some(())?;
+    found.glimpse()
+}
+
+/// Without the white space of JSON at either end.
+fn trimmed(mut body: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = body {
+        body = rest;
+    }
+    while let [rest @ .., b' ' | b'\t' | b'\n' | b'\r'] = body {
+        body = rest;
+    }
+    body
+}
+
+/// The fields as they came.
+#[derive(Default)]
+struct Found<'a> {
+    event_type: Option<&'a str>,
+    created_at: Option<&'a str>,
+    id: Option<&'a str>,
+    scope: Option<&'a str>,
+    name: Option<&'a str>,
+    rse: Option<&'a str>,
+    rse_id: Option<&'a str>,
+    dst_rse: Option<&'a str>,
+    src_rse: Option<&'a str>,
+    bytes: Option<u64>,
+    checksum_adler: Option<&'a str>,
+    request_id: Option<&'a str>,
+    rule_id: Option<&'a str>,
+    dataset: Option<&'a str>,
+    dataset_scope: Option<&'a str>,
+    reason: Option<Cow<'a, str>>,
+    progress: Option<i64>,
+    requested_at: Option<&'a str>,
+    submitted_at: Option<&'a str>,
+    started_at: Option<&'a str>,
+    transferred_at: Option<&'a str>,
+}
+
+impl<'a> Found<'a> {
+    fn glimpse(self) -> Option<Glimpse<'a>> {
+        Some(Glimpse {
+            event_type: EventType::parse(Cow::Borrowed(self.event_type?)),
+            created_at: Micros::parse(self.created_at?)?,
+            id: self.id,
+            scope: self.scope,
+            name: self.name,
+            rse: self.rse,
+            rse_id: self.rse_id,
+            dst_rse: self.dst_rse,
+            src_rse: self.src_rse,
+            bytes: self.bytes,
+            adler32: self.checksum_adler.and_then(payload::adler32),
+            request_id: self.request_id,
+            rule_id: self.rule_id,
+            dataset: self.dataset,
+            dataset_scope: self.dataset_scope,
+            reason: self.reason,
+            progress: self.progress,
+            requested_at: self.requested_at,
+            submitted_at: self.submitted_at,
+            started_at: self.started_at,
+            transferred_at: self.transferred_at,
+        })
+    }
+
+    /// Where the text of an envelope's field goes; `None` where nobody wants it.
+    fn of_envelope(&mut self, key: &[u8]) -> Option<&mut Option<&'a str>> {
+        Some(match key {
+            b"event_type" => &mut self.event_type,
+            b"created_at" => &mut self.created_at,
+            b"id" => &mut self.id,
+            _ => return None,
+        })
+    }
+
+    /// Where the text of a payload's field goes; `None` where nobody wants it.
+    fn of_payload(&mut self, key: &[u8]) -> Option<&mut Option<&'a str>> {
+        Some(match key {
+            b"scope" => &mut self.scope,
+            b"name" => &mut self.name,
+            b"rse" => &mut self.rse,
+            b"rse_id" => &mut self.rse_id,
+            b"dst-rse" => &mut self.dst_rse,
+            b"src-rse" => &mut self.src_rse,
+            b"checksum-adler" => &mut self.checksum_adler,
+            b"request-id" => &mut self.request_id,
+            b"rule-id" | b"rule_id" => &mut self.rule_id,
+            b"dataset" | b"dataset_name" => &mut self.dataset,
+            b"datasetScope" | b"dataset_scope" => &mut self.dataset_scope,
+            b"created_at" => &mut self.requested_at,
+            b"submitted_at" => &mut self.submitted_at,
+            b"started_at" => &mut self.started_at,
+            b"transferred_at" => &mut self.transferred_at,
+            _ => return None,
+        })
+    }
+}
+
+fn envelope<'a>(cursor: &mut Cursor<'a>, found: &mut Found<'a>) -> Option<()> {
+    cursor.object(|cursor, key| match cursor.value()? {
+        Value::Text(text) => match found.of_envelope(key) {
+            Some(slot) => keep(slot, text),
+            // Decode knows two words that stand for a payload; it may go on from here.
+            None => (key != b"payload").then_some(()),
+        },
+        Value::Object => {
+            (key == b"payload").then_some(())?;
+            payload_fields(cursor, found)
+        }
+        Value::Null => Some(()),
+        Value::Bool | Value::Number(_) => {
+            let known = matches!(key, b"event_type" | b"created_at" | b"id" | b"payload");
+            (!known).then_some(())
+        }
+    })
+}
+
+fn payload_fields<'a>(cursor: &mut Cursor<'a>, found: &mut Found<'a>) -> Option<()> {
+    cursor.object(|cursor, key| match cursor.value()? {
+        Value::Text(text) => match key {
+            b"reason" => {
+                let reason = text.unescaped()?;
+                if reason != "None" {
+                    found.reason = Some(reason);
+                }
+                Some(())
+            }
+            b"bytes" | b"file-size" | b"length" | b"duration" | b"progress" => None,
+            _ => match found.of_payload(key) {
+                Some(slot) => keep(slot, text),
+                None => Some(()),
+            },
+        },
+        Value::Object => None,
+        Value::Null => Some(()),
+        Value::Bool => (!payload::is_field(key)).then_some(()),
+        Value::Number(digits) => {
+            match key {
+                b"bytes" | b"file-size" => found.bytes = Some(whole(digits)?),
+                b"progress" => found.progress = Some(whole(digits)?.try_into().ok()?),
+                b"length" => drop(whole(digits)?),
+                b"duration" => {}
+                _ if payload::is_field(key) => return None,
+                _ => {}
+            }
+            Some(())
+        }
+    })
+}
+
+/// The last of repeated keys stays, unless it is a word for null.
+fn keep<'a>(slot: &mut Option<&'a str>, text: Text<'a>) -> Option<()> {
+    if text.escaped {
+        return None;
+    }
+    if text.raw != "None" {
+        *slot = Some(text.raw);
+    }
+    Some(())
+}
+
+/// A number that has digits only, and is no more than an `i64` holds.
+fn whole(digits: &[u8]) -> Option<u64> {
+    let small = digits.len() <= 18;
+    (small && digits.iter().all(u8::is_ascii_digit)).then(|| {
+        digits
+            .iter()
+            .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+    })
+}
+
+/// A JSON value. Of an object only that it begins here: whoever gets it reads it.
+enum Value<'a> {
+    Null,
+    Bool,
+    Number(&'a [u8]),
+    Text(Text<'a>),
+    Object,
+}
+
+/// The inside of a string.
+struct Text<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    fn unescaped(self) -> Option<Cow<'a, str>> {
+        if !self.escaped {
+            return Some(Cow::Borrowed(self.raw));
+        }
+        let quoted = format!("\"{}\"", self.raw);
+        serde_json::from_str(&quoted).ok().map(Cow::Owned)
+    }
+}
+
+struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The next byte that is no space, which stays.
+    #[inline(always)]
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            match *self.text.as_bytes().get(self.at)? {
+                b' ' => self.at += 1,
+                byte => return Some(byte),
+            }
+        }
+    }
+
+    /// Passes `wanted`, the next byte that is no space.
+    #[inline(always)]
+    fn pass(&mut self, wanted: u8) -> Option<()> {
+        (self.peek()? == wanted).then_some(())?;
+        self.at += 1;
+        Some(())
+    }
+
+    /// Reads the fields of an object up to its end, each value by `field`.
+    #[inline(always)]
+    fn object(&mut self, mut field: impl FnMut(&mut Self, &[u8]) -> Option<()>) -> Option<()> {
+        self.pass(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            self.pass(b'"')?;
+            let key = self.string()?;
+            if key.escaped {
+                return None;
+            }
+            self.pass(b':')?;
+            field(self, key.raw.as_bytes())?;
+            let end = self.peek()?;
+            self.at += 1;
+            match end {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn value(&mut self) -> Option<Value<'a>> {
+        match self.peek()? {
+            b'"' => {
+                self.at += 1;
+                self.string().map(Value::Text)
+            }
+            b'n' => self.word("null").map(|()| Value::Null),
+            b't' => self.word("true").map(|()| Value::Bool),
+            b'f' => self.word("false").map(|()| Value::Bool),
+            b'-' | b'0'..=b'9' => self.number().map(Value::Number),
+            b'{' => Some(Value::Object),
+            _ => None,
+        }
+    }
+
+    fn word(&mut self, word: &str) -> Option<()> {
+        let rest = self.text.as_bytes().get(self.at..)?;
+        rest.starts_with(word.as_bytes()).then_some(())?;
+        self.at += word.len();
+        Some(())
+    }
+
+    /// A string, from after its opening quote to after its closing one.
+    #[inline(always)]
+    fn string(&mut self) -> Option<Text<'a>> {
+        let start = self.at;
+        let end = start + memchr::memchr2(b'"', b'\\', self.text.as_bytes().get(start..)?)?;
+        if self.text.as_bytes()[end] == b'"' {
+            self.at = end + 1;
+            return Some(Text {
+                raw: self.text.get(start..end)?,
+                escaped: false,
+            });
+        }
+        self.escaped_string(start, end)
+    }
+
+    /// The rest of a string from its first backslash on.
+    #[cold]
+    fn escaped_string(&mut self, start: usize, mut at: usize) -> Option<Text<'a>> {
+        let bytes = self.text.as_bytes();
+        loop {
+            if bytes[at] == b'"' {
+                self.at = at + 1;
+                return Some(Text {
+                    raw: self.text.get(start..at)?,
+                    escaped: true,
+                });
+            }
+            at += match *bytes.get(at + 1)? {
+                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
+                b'u' if is_character(bytes.get(at + 2..at + 6)?) => 6,
+                _ => return None,
+            };
+            at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+        }
+    }
+
+    /// A number as JSON has it, too short to be infinite.
+    fn number(&mut self) -> Option<&'a [u8]> {
+        let bytes = self.text.as_bytes().get(self.at..)?;
+        let digits_from = |at: usize| {
+            let rest = bytes.get(at..).unwrap_or_default();
+            at + rest.iter().take_while(|byte| byte.is_ascii_digit()).count()
+        };
+        let first = usize::from(bytes.first() == Some(&b'-'));
+        let mut end = digits_from(first);
+        let leading_zero = bytes.get(first) == Some(&b'0') && end > first + 1;
+        if end == first || leading_zero {
+            return None;
+        }
+        if bytes.get(end) == Some(&b'.') {
+            let fraction = end + 1;
+            end = digits_from(fraction);
+            (end > fraction).then_some(())?;
+        }
+        if let Some(b'e' | b'E') = bytes.get(end) {
+            let sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
+            let exponent = end + 1 + sign;
+            end = digits_from(exponent);
+            (1..=2).contains(&(end - exponent)).then_some(())?;
+        }
+        (end <= 32).then_some(())?;
+        self.at += end;
+        bytes.get(..end)
+    }
+}
+
+/// Four hexadecimal digits that are no half of a pair.
+fn is_character(digits: &[u8]) -> bool {
+    digits.iter().all(u8::is_ascii_hexdigit)
+        && !matches!(digits, [b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..])
+}

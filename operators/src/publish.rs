@@ -105,6 +105,11 @@ impl Publisher {
         }
     }
 
+    /// When a published epoch was announced; `None` once it is published, and for [`END`].
+    pub fn began(&self, epoch: Epoch) -> Option<Micros> {
+        self.lock().times.get(&epoch).copied()
+    }
+
     /// The epochs to publish above `done` and below `frontier`, [`END`] among them when there is no frontier.
     pub fn due(&self, done: Option<Epoch>, frontier: Option<Epoch>) -> Vec<Epoch> {
         let mut due = Vec::new();

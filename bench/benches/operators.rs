@@ -32,6 +32,7 @@ fn incoming(name: &str) -> Vec<Incoming> {
             received,
             read_at: Micros(1_790_000_000_500_000),
             again: None,
+            known: false,
         })
         .collect()
 }

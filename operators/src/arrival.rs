@@ -13,6 +13,8 @@ pub struct Incoming {
     pub read_at: Micros,
     /// Set when the ledger sends it again.
     pub again: Option<Again>,
+    /// Its outcome is durable since an earlier run: it is read once more for the views alone.
+    pub known: bool,
 }
 
 /// What the ledger knows of an event that it sends again.

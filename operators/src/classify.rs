@@ -56,21 +56,25 @@ impl Nobodys {
 
 /// Reads one record.
 pub fn classify(incoming: &Incoming) -> Classified {
-    let body = &incoming.received.body;
-    let event = match decode(body) {
+    judge(incoming, &decode(&incoming.received.body))
+}
+
+/// What a record is of which `decoded` was read.
+pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>) -> Classified {
+    let event = match decoded {
         Ok(event) => event,
         Err(DecodeError::BulkAction) => return nobodys(incoming, None, Nobodys::NoEvent),
-        Err(error) => return letter(incoming, salvage(body).as_ref(), &error),
+        Err(error) => return letter(incoming, salvage(&incoming.received.body).as_ref(), error),
     };
-    match event.event_type {
+    match &event.event_type {
         EventType::TransferDone | EventType::StageinDone => {}
-        EventType::Other(_) => return nobodys(incoming, Some(&event), Nobodys::UnknownEventType),
-        _ => return nobodys(incoming, Some(&event), Nobodys::OtherEventType),
+        EventType::Other(_) => return nobodys(incoming, Some(event), Nobodys::UnknownEventType),
+        _ => return nobodys(incoming, Some(event), Nobodys::OtherEventType),
     }
-    match arrival(incoming, &event) {
+    match arrival(incoming, event) {
         Ok(Some(arrival)) => Classified::Arrival(Box::new(arrival)),
-        Ok(None) => nobodys(incoming, Some(&event), Nobodys::NoButlerLabel),
-        Err(error) => letter(incoming, Some(&event), &error),
+        Ok(None) => nobodys(incoming, Some(event), Nobodys::NoButlerLabel),
+        Err(error) => letter(incoming, Some(event), &error),
     }
 }
 
@@ -199,6 +203,7 @@ mod tests {
             },
             read_at: Micros(5),
             again: None,
+            known: false,
         }
     }
 

@@ -1,21 +1,26 @@
-//! Decode: records become arrivals, dead letters, or a count of what is nobody's here.
+//! Decode: records become arrivals, dead letters, or a count of what is nobody's here; and facts for views.
 //!
 //! ```text
 //!   records --> what does it say? --> arrivals
-//!                    |    \--------> entries: dead letters, at once
-//!                    \-------------> entries: counts for each partition, at the end of each epoch
+//!                | |  |    \-------> facts, at the same epoch, where some view wants them
+//!                | |  \------------> entries: dead letters, at once
+//!                | \---------------> entries: counts for each partition, at the end of each epoch
+//!                \-----------------> summaries for each partition, likewise, where wanted
 //! ```
 //!
 //! In:    records, each with its place and the time it was read.
-//! Out:   arrivals; entries for the ledger.
+//! Out:   arrivals; entries for the ledger; facts.
 //! State: the counts of the open epochs.
 //!
-//! Each record is counted exactly once, whatever is read again after a restart: counts travel with
-//! the offset up to which they are true, and records below `counted_to` are not counted.
+//! Each record is parsed once, and counted exactly once, whatever is read again after a restart: counts
+//! travel with the offset up to which they are true, and records below `counted_to` are not counted. A record
+//! whose outcome is known says its facts and nothing else; one that the ledger sends again has said them.
 
 use crate::{
     Arrival, Epoch, Incoming,
-    classify::{Classified, classify},
+    classify::{Classified, judge},
+    facts::{Attempt, Change, Complete, DidName, Said, Told, Wanted},
+    tell::{Facts, Teller},
 };
 use dbb_events::{Counted, Entry};
 use std::{
@@ -37,26 +42,47 @@ use timely::{
 /// Topic or file, and partition.
 pub type PartitionKey = (Arc<str>, i32);
 
-/// See the module. `on_record` is told of each record and what it was found to be.
+/// What comes out.
+pub struct Decoded<'s> {
+    /// Files for a Butler that have landed.
+    pub arrivals: Stream<'s, Epoch, Vec<Arrival>>,
+    /// Dead letters and counts.
+    pub entries: Stream<'s, Epoch, Vec<Entry>>,
+    /// What views are made from; nothing where nothing is wanted.
+    pub facts: Facts<'s>,
+}
+
+/// See the module. `on_record` is told of each record that is not known yet, and what it was found to be.
 pub fn decode<'s>(
     records: Stream<'s, Epoch, Vec<Incoming>>,
     counted_to: HashMap<PartitionKey, u64>,
+    wanted: Wanted,
     on_record: impl Fn(&Incoming, &Classified) + 'static,
-) -> (Stream<'s, Epoch, Vec<Arrival>>, Stream<'s, Epoch, Vec<Entry>>) {
+) -> Decoded<'s> {
     let mut builder = OperatorBuilder::new("decode".into(), records.scope());
     let mut input = builder.new_input(records, Pipeline);
-    let (arrivals_out, arrivals) = builder.new_output::<Vec<Arrival>>();
-    let (entries_out, entries) = builder.new_output::<Vec<Entry>>();
-    let mut arrivals_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Arrival>>>::from(arrivals_out);
-    let mut entries_out = OutputBuilder::<_, CapacityContainerBuilder<Vec<Entry>>>::from(entries_out);
+    let (mut arrivals_out, arrivals) = output::<Arrival>(&mut builder);
+    let (mut entries_out, entries) = output::<Entry>(&mut builder);
+    let (mut changes_out, changes) = output::<Change>(&mut builder);
+    let (mut names_out, names) = output::<DidName>(&mut builder);
+    let (mut completes_out, completes) = output::<Complete>(&mut builder);
+    let (mut attempts_out, attempts) = output::<Attempt>(&mut builder);
+    let (mut said_out, said) = output::<Said>(&mut builder);
     builder.build(move |_capabilities| {
         let mut tally = Tally {
             counted_to,
             open: BTreeMap::new(),
         };
+        let mut teller = (!wanted.nothing()).then(|| Teller::new(wanted));
+        let mut told = Told::default();
         move |frontiers| {
             let mut arrivals_out = arrivals_out.activate();
             let mut entries_out = entries_out.activate();
+            let mut changes_out = changes_out.activate();
+            let mut names_out = names_out.activate();
+            let mut completes_out = completes_out.activate();
+            let mut attempts_out = attempts_out.activate();
+            let mut said_out = said_out.activate();
             input.for_each_stamp(|stamp, data| {
                 let Some(capability) = stamp.retain_least(1) else {
                     return;
@@ -64,7 +90,15 @@ pub fn decode<'s>(
                 let mut arrivals = arrivals_out.session(&stamp);
                 let mut entries = entries_out.session(&stamp);
                 for incoming in data.flat_map(|records| records.drain(..)) {
-                    let classified = classify(&incoming);
+                    let body = &incoming.received.body;
+                    let decoded = dbb_events::decode(body);
+                    if let (Some(teller), Ok(event), None) = (&mut teller, &decoded, &incoming.again) {
+                        teller.tell(event, body, &mut told);
+                    }
+                    if incoming.known {
+                        continue;
+                    }
+                    let classified = judge(&incoming, &decoded);
                     on_record(&incoming, &classified);
                     if incoming.again.is_none() {
                         tally.count(&capability, &incoming, classified.word());
@@ -74,6 +108,17 @@ pub fn decode<'s>(
                         Classified::DeadLetter(letter) => entries.give(Entry::DeadLetter(letter)),
                         Classified::Nobodys(_) => {}
                     }
+                }
+                if teller.is_some() {
+                    changes_out.session(&stamp).give_iterator(told.changes.drain(..));
+                    names_out.session(&stamp).give_iterator(told.names.drain(..));
+                    completes_out
+                        .session(&stamp)
+                        .give_iterator(told.completes.drain(..));
+                    attempts_out
+                        .session(&stamp)
+                        .give_iterator(told.attempts.drain(..));
+                    said_out.session(&stamp).give_iterator(told.said.drain(..));
                 }
             });
             while let Some(open) = tally.open.first_entry() {
@@ -90,7 +135,26 @@ pub fn decode<'s>(
             }
         }
     });
-    (arrivals, entries)
+    Decoded {
+        arrivals,
+        entries,
+        facts: Facts {
+            changes,
+            names,
+            completes,
+            attempts,
+            said,
+        },
+    }
+}
+
+type Output<D> = OutputBuilder<Epoch, CapacityContainerBuilder<Vec<D>>>;
+
+fn output<'s, D: Clone + 'static>(
+    builder: &mut OperatorBuilder<'s, Epoch>,
+) -> (Output<D>, Stream<'s, Epoch, Vec<D>>) {
+    let (output, stream) = builder.new_output::<Vec<D>>();
+    (OutputBuilder::from(output), stream)
 }
 
 struct Tally {

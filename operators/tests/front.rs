@@ -6,6 +6,7 @@ use dbb_events::{Counted, Entry, EventId, Micros, Place, Received};
 use dbb_operators::{
     Epoch, Incoming,
     decode::decode,
+    facts::Wanted,
     identify::identify,
     mapping::{Mapping, Route, Selector},
     route::route,
@@ -86,8 +87,14 @@ fn run(
         let probe = ProbeHandle::new();
         let mut input = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Incoming>>>::new();
         worker.dataflow(|scope| {
-            let (arrivals, letters) = decode(scope.input_from(&mut input), counted_to.clone(), |_, _| {});
-            let arrivals = identify(arrivals, 3600, |_| {});
+            let decoded = decode(
+                scope.input_from(&mut input),
+                counted_to.clone(),
+                Wanted::default(),
+                |_, _| {},
+            );
+            let letters = decoded.entries;
+            let arrivals = identify(decoded.arrivals, 3600, |_| {});
             let (requests, unroutable) = route(arrivals, Arc::new(mapping()), |_| {});
             let asked = Arc::clone(&out);
             requests
@@ -146,6 +153,7 @@ fn incoming(partition: usize, offset: usize, told: Told) -> Incoming {
         received,
         read_at: Micros(1),
         again: None,
+        known: false,
     }
 }
 

@@ -12,4 +12,4 @@ pub mod source;
 pub use error::SourceError;
 pub use kafka::KafkaSettings;
 pub use log::LogSettings;
-pub use source::{OffsetStore, Offsets, Partition, Polled, Source, Waker};
+pub use source::{Extent, OffsetStore, Offsets, Partition, Polled, Source, Waker};

@@ -37,6 +37,15 @@ pub enum Polled {
     Finished,
 }
 
+/// Which of its records a source emits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extent {
+    /// Ends after what was there when it was opened.
+    pub once: bool,
+    /// Begins with the oldest record there is; [`Source::known_to`] tells which of them are handled.
+    pub from_beginning: bool,
+}
+
 /// Somewhere events come from: a Kafka topic, a recorded file. One instance serves one worker.
 ///
 /// Within a partition offsets only rise; partitions have no order between them.
@@ -47,6 +56,17 @@ pub trait Source: Send {
     /// An error leaves `batch` as it was. [`SourceError::is_partial`] tells whether the rest of the
     /// source goes on: then it is to be reported and `poll` called again.
     fn poll(&mut self, batch: &mut Vec<Received>, max: usize) -> Result<Polled, SourceError>;
+
+    /// Records of `partition` below this offset were handled before the source was opened; it emits them only
+    /// where it was opened [`Extent::from_beginning`].
+    fn known_to(&self, _partition: &Partition) -> u64 {
+        0
+    }
+
+    /// True once everything that was there when the source was opened has been emitted.
+    fn caught_up(&self) -> bool {
+        true
+    }
 
     /// Records that every event below these offsets is durably handled.
     ///

@@ -3,7 +3,7 @@
 
 use dbb_events::Received;
 use dbb_sources::{
-    KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
+    Extent, KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
     kafka::{self, KafkaStatistics, Mechanism, Protocol, Security, Start},
 };
 use dbb_test_services::{Kafka, KafkaOptions, scratch};
@@ -22,6 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+const ONCE: Extent = Extent {
+    once: true,
+    from_beginning: false,
+};
+
 type Sources = (Vec<Box<dyn Source>>, KafkaStatistics);
 
 fn settings(kafka: &Kafka, group: &str, topics: &[&str]) -> KafkaSettings {
@@ -32,7 +37,7 @@ fn settings(kafka: &Kafka, group: &str, topics: &[&str]) -> KafkaSettings {
 }
 
 fn open(settings: &KafkaSettings, workers: usize) -> Sources {
-    kafka::open(settings, 0..workers, workers, false).unwrap()
+    kafka::open(settings, 0..workers, workers, Extent::default()).unwrap()
 }
 
 /// Polls all sources until `count` records came, and a little longer.
@@ -209,7 +214,9 @@ fn a_group_with_a_live_member_is_refused_by_name() {
             );
         }
         let settings = settings(kafka, &group, &["taken"]);
-        let error = kafka::open(&settings, 0..1, 1, false).map(drop).unwrap_err();
+        let error = kafka::open(&settings, 0..1, 1, Extent::default())
+            .map(drop)
+            .unwrap_err();
         assert!(matches!(error, SourceError::Configuration(_)), "{error}");
         assert!(error.to_string().contains(&group), "{error}");
         if protocol == "classic" {
@@ -220,7 +227,9 @@ fn a_group_with_a_live_member_is_refused_by_name() {
             assert_eq!(kafka::check(&settings).unwrap().members.len(), 1);
         }
         drop(other);
-        kafka::open(&settings, 0..1, 1, false).map(drop).unwrap();
+        kafka::open(&settings, 0..1, 1, Extent::default())
+            .map(drop)
+            .unwrap();
     }
 }
 
@@ -273,7 +282,7 @@ fn a_finished_source_has_emitted_all_committed_transactions_and_no_aborted_one()
         }
     }
     let settings = settings(kafka, "transactions", &["transactions"]);
-    let (mut sources, statistics) = kafka::open(&settings, 0..3, 3, true).unwrap();
+    let (mut sources, statistics) = kafka::open(&settings, 0..3, 3, ONCE).unwrap();
     let mut all = Vec::new();
     for source in &mut sources {
         all.extend(drain(source));
@@ -382,7 +391,9 @@ fn a_login_with_scram_over_tls_is_let_in_and_a_wrong_password_is_a_configuration
         assert_eq!(read(&mut open(&settings, 1).0, 5).len(), 5);
     }
     settings.security = security(Mechanism::ScramSha512, &wrong);
-    let error = kafka::open(&settings, 0..1, 1, false).map(drop).unwrap_err();
+    let error = kafka::open(&settings, 0..1, 1, Extent::default())
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(error, SourceError::Configuration(_)), "{error}");
     // By certificate.
     let certificates = kafka.certificates().unwrap();
@@ -429,8 +440,8 @@ fn processes_of_one_cluster_share_the_partitions_and_keep_to_their_own() {
     kafka.create_topic("shares", 5).unwrap();
     kafka.produce("shares", None, numbers(0..500)).unwrap();
     let settings = settings(kafka, "shares", &["shares"]);
-    let (mut first, _) = kafka::open(&settings, 0..1, 3, false).unwrap();
-    let (mut second, _) = kafka::open(&settings, 1..3, 3, false).unwrap();
+    let (mut first, _) = kafka::open(&settings, 0..1, 3, Extent::default()).unwrap();
+    let (mut second, _) = kafka::open(&settings, 1..3, 3, Extent::default()).unwrap();
     let (one, two) = (read(&mut first, 1), read(&mut second, 1));
     assert_eq!(one.len() + two.len(), 500);
     let (mine, theirs) = (after(&one), after(&two));
@@ -472,5 +483,38 @@ fn one_dead_broker_of_three_keeps_nobody_from_starting_reading_and_committing() 
         assert!(read(&mut started, 0).is_empty());
         drop(started);
         kafka.restart(broker).unwrap();
+    }
+}
+
+#[test]
+fn read_from_the_beginning_what_the_group_has_stored_is_known_and_stays_stored() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("views", 2).unwrap();
+    kafka.produce("views", None, numbers(0..100)).unwrap();
+    let settings = settings(kafka, "views", &["views"]);
+    let (mut sources, _) = open(&settings, 1);
+    let first = read(&mut sources, 100);
+    let stored = after(&first[..60]);
+    sources[0].ack(&stored).unwrap();
+    sources[0].flush().unwrap();
+    drop(sources);
+
+    let extent = Extent {
+        once: true,
+        from_beginning: true,
+    };
+    let (mut sources, _) = kafka::open(&settings, 0..1, 1, extent).unwrap();
+    assert!(!sources[0].caught_up());
+    let again = drain(&mut sources[0]);
+    assert_eq!((again.len(), values(&again)), (100, (0..100).collect()));
+    assert!(sources[0].caught_up());
+    for (partition, offset) in &stored {
+        assert_eq!(sources[0].known_to(partition), *offset);
+    }
+    sources[0].flush().unwrap();
+    for partition in [0, 1] {
+        let known = stored.iter().find(|(p, _)| p.partition == partition);
+        let known = known.map(|(_, offset)| *offset as i64).or(Some(0));
+        assert_eq!(kafka.committed("views", "views", partition).unwrap(), known);
     }
 }

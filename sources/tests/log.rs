@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use dbb_events::Received;
-use dbb_sources::{LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log};
+use dbb_sources::{Extent, LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log};
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -27,7 +27,7 @@ impl OffsetStore for Memory {
 }
 
 fn open(settings: &LogSettings, workers: usize, store: &Arc<Memory>) -> Vec<Box<dyn Source>> {
-    log::open(settings, 0..workers, workers, store.clone()).unwrap()
+    log::open(settings, 0..workers, workers, store.clone(), Extent::default()).unwrap()
 }
 
 fn once(paths: &[&Path]) -> LogSettings {
@@ -307,4 +307,29 @@ fn a_replaced_or_shortened_file_is_read_as_a_new_stream() {
     append(&log, "5\n");
     let batch = follow(&mut open(&settings, 1, &store)[0], 1);
     assert_eq!(bodies(&batch), ["5"]);
+}
+
+#[test]
+fn read_from_the_beginning_a_file_says_how_much_of_it_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.ndjson");
+    fs::write(&path, "one\ntwo\nthree\n").unwrap();
+    let store = Arc::new(Memory::default());
+    let partition = Partition {
+        stream: path.display().to_string().into(),
+        partition: 0,
+    };
+    store.store(&Offsets::from([(partition.clone(), 8)])).unwrap();
+    let extent = Extent {
+        once: true,
+        from_beginning: true,
+    };
+    let mut settings = once(&[&path]);
+    settings.follow = true;
+    let mut sources = log::open(&settings, 0..1, 1, store, extent).unwrap();
+    assert!(!sources[0].caught_up());
+    let (records, errors) = drain(&mut sources[0]);
+    assert_eq!((records.len(), errors.len()), (3, 0));
+    assert_eq!(sources[0].known_to(&partition), 8);
+    assert!(sources[0].caught_up());
 }

@@ -101,6 +101,7 @@ pub fn read<'s>(
                             received,
                             read_at,
                             again: None,
+                            known: false,
                         });
                     }
                 }
@@ -146,6 +147,7 @@ pub fn read_due<'s>(
                             attempts: row.attempts,
                             waiting_since: row.waiting_since,
                         }),
+                        known: false,
                     });
                 }
             }

@@ -10,6 +10,7 @@ use dbb_operators::{
     Batching, Classified, Epoch,
     decode::decode,
     deliver::{Delivery, Lane, deliver},
+    facts::Wanted,
     identify::identify,
     route::route,
 };
@@ -61,9 +62,10 @@ pub(super) fn build(
 
         let seen = Arc::clone(shared);
         let files: Arc<str> = "files".into();
-        let (arrivals, letters) = decode(
+        let decoded = decode(
             scope.concatenate([records, again]),
             shared.counted_to.clone(),
+            Wanted::default(),
             move |incoming, classified| {
                 seen.tally.record(incoming, classified);
                 let place = &incoming.received.place;
@@ -86,7 +88,7 @@ pub(super) fn build(
             },
         );
         let repeats = Arc::clone(shared);
-        let arrivals = identify(arrivals, shared.remember_seconds, move |_| {
+        let arrivals = identify(decoded.arrivals, shared.remember_seconds, move |_| {
             repeats.tally.repeat();
             repeats.metrics.repeats(1);
         });
@@ -103,7 +105,7 @@ pub(super) fn build(
                 answered.metrics.settled(settled);
             })
             .map(|settled| Entry::Settled(Box::new(settled)));
-        ledger(scope.concatenate([letters, unroutable, outcomes]), shared).probe_with(probe);
+        ledger(scope.concatenate([decoded.entries, unroutable, outcomes]), shared).probe_with(probe);
     });
 }
 

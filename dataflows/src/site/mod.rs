@@ -27,6 +27,7 @@ use crate::{config::Config, runtime::Control};
 use anyhow::Context;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Ledger, Who};
+use dbb_sources::Extent;
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -75,7 +76,14 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         "holding the ledger"
     );
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
-    let (sources, lag) = open::open(config, options.run_once, offsets)?;
+    let (sources, lag) = open::open(
+        config,
+        Extent {
+            once: options.run_once,
+            from_beginning: false,
+        },
+        offsets,
+    )?;
 
     let control = Arc::new(Control::new(config.workers));
     let (ledger_thread, ledger_port, due) =

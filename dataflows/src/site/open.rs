@@ -3,7 +3,7 @@
 use super::offsets::LedgerOffsets;
 use crate::config::Config;
 use dbb_sources::{
-    OffsetStore, Source, SourceError,
+    Extent, OffsetStore, Source, SourceError,
     kafka::{self, KafkaStatistics},
     log,
 };
@@ -40,24 +40,21 @@ impl Lag {
     }
 }
 
-/// Opens it. A run that is to end once does not follow growing files, and reads topics to the end they
-/// have now.
+/// Opens it, to read as much as `extent` says.
 pub(super) fn open(
     config: &Config,
-    run_once: bool,
+    extent: Extent,
     offsets: Arc<LedgerOffsets>,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
     let workers = 0..config.workers;
     if let Some(settings) = &config.source.kafka {
-        let (sources, statistics) = kafka::open(settings, workers, config.workers, run_once)?;
+        let (sources, statistics) = kafka::open(settings, workers, config.workers, extent)?;
         return Ok((sources, Lag::Kafka(statistics)));
     }
     if let Some(settings) = &config.source.log {
-        let mut settings = settings.clone();
-        settings.follow &= !run_once;
         let offsets: Arc<dyn OffsetStore> = offsets;
         return Ok((
-            log::open(&settings, workers, config.workers, offsets)?,
+            log::open(settings, workers, config.workers, offsets, extent)?,
             Lag::Unknown,
         ));
     }

@@ -60,6 +60,8 @@ pub(super) struct Held {
     pub(super) progress: Arc<Progress>,
     /// The end at the time it was handed over.
     pub(super) end: u64,
+    /// What is below was handled by an earlier run.
+    pub(super) known_to: u64,
 }
 
 /// From the keeper to a worker.
@@ -92,6 +94,8 @@ pub(super) struct Keeper {
     pub(super) peers: usize,
     pub(super) desks: Vec<Desk>,
     pub(super) orders: Receiver<Order>,
+    /// Begins each partition with the oldest record, wherever the group has left it.
+    pub(super) from_beginning: bool,
     /// `None`: what is there at the start is all.
     pub(super) discover_every: Option<Duration>,
     pub(super) read: BTreeSet<Partition>,
@@ -99,6 +103,8 @@ pub(super) struct Keeper {
     pub(super) missing: BTreeMap<Partition, u32>,
     /// Partitions whose beginning is to be found again.
     pub(super) restarts: BTreeMap<Partition, u64>,
+    /// Where the group had left each partition when it was first handed over.
+    pub(super) known: BTreeMap<Partition, u64>,
 }
 
 /// The worker that reads a partition: the same in every process and every run.
@@ -154,6 +160,7 @@ impl Keeper {
                 self.unassign(&partition);
                 self.restarts.remove(&partition);
                 self.read.remove(&partition);
+                self.known.remove(&partition);
                 self.monitor.forget(&partition);
             }
         }
@@ -175,6 +182,10 @@ impl Keeper {
         };
         for mut standing in standings {
             let next = self.restarts.remove(&standing.partition);
+            if next.is_some_and(|next| next > standing.end) {
+                // Another topic of the same name: of this one nothing is known.
+                self.known.remove(&standing.partition);
+            }
             standing.committed = next;
             if let Err(error) = self.give(vec![standing]) {
                 self.monitor.set_fatal(error.to_string());
@@ -222,10 +233,15 @@ impl Keeper {
         let mut list = TopicPartitionList::new();
         let mut begins = Vec::new();
         for standing in standings {
-            let (next, lost) = standing.begin(self.start);
+            let (mut next, lost) = standing.begin(self.start);
+            let again = self.known.contains_key(&standing.partition);
+            let known_to = *self.known.entry(standing.partition.clone()).or_insert(next);
+            if self.from_beginning && !again {
+                next = standing.first;
+            }
             if lost > 0 {
-                let (partition, from) = (&standing.partition, next - lost);
-                warn!(%partition, from, to = next, lost, "records were removed before they were read");
+                let (partition, from) = (&standing.partition, standing.first - lost);
+                warn!(%partition, from, to = standing.first, lost, "records were removed before they were read");
                 self.monitor.add_lost(lost);
             }
             super::commits::add(&mut list, &standing.partition, next);
@@ -234,13 +250,13 @@ impl Keeper {
             let early = self
                 .consumer
                 .split_partition_queue(&standing.partition.stream, standing.partition.partition);
-            begins.push((standing, next, early));
+            begins.push((standing, next, known_to, early));
         }
         if begins.is_empty() {
             return Ok(());
         }
         self.consumer.incremental_assign(&list)?;
-        for (standing, next, early) in begins {
+        for (standing, next, known_to, early) in begins {
             let partition = standing.partition;
             let Some(mut queue) = self
                 .consumer
@@ -260,7 +276,9 @@ impl Keeper {
                     bell.ring();
                 }
             });
-            self.monitor.commits().begin(partition.clone(), next);
+            self.monitor
+                .commits()
+                .begin(partition.clone(), next.max(known_to));
             let progress = self.monitor.begin(&partition, next, standing.end);
             self.read.insert(partition.clone());
             self.send(
@@ -271,6 +289,7 @@ impl Keeper {
                     ready,
                     progress,
                     end: standing.end,
+                    known_to,
                 }),
             );
         }

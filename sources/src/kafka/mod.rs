@@ -12,7 +12,8 @@
 //! State: what is read ahead, `read_ahead_bytes` in all; two offsets a partition.
 //!
 //! The group stores offsets and has no members: brokers let others read with it, so a live member
-//! found at the start is an error. Where retention was faster than reading, the gap is reported and
+//! found at the start is an error. Read from the beginning, what the group has stored stays as it is, and
+//! tells which records are known. Where retention was faster than reading, the gap is reported and
 //! reading goes on with the oldest record.
 
 mod check;
@@ -27,7 +28,7 @@ pub use check::{KafkaReport, PartitionReport, TopicReport, check};
 pub use monitor::{KafkaSnapshot, KafkaStatistics, PartitionStatistics};
 pub use settings::{KafkaSettings, Mechanism, Protocol, Security, Start};
 
-use crate::{Partition, Source, SourceError};
+use crate::{Extent, Partition, Source, SourceError};
 use keeper::{Desk, Keeper, worker_of};
 use monitor::Monitor;
 use rdkafka::error::KafkaError;
@@ -42,8 +43,6 @@ use worker::{KafkaSource, Session};
 
 /// One source for each of `workers`, which are some of `peers` workers in all, and their statistics.
 ///
-/// With `once`, a source is finished when it has emitted what was there at this call.
-///
 /// # Errors
 ///
 /// [`SourceError::Configuration`] for settings that cannot work, a login that is refused, or a group
@@ -52,7 +51,7 @@ pub fn open(
     settings: &KafkaSettings,
     workers: Range<usize>,
     peers: usize,
-    once: bool,
+    extent: Extent,
 ) -> Result<(Vec<Box<dyn Source>>, KafkaStatistics), SourceError> {
     let (wanted, peers) = (settings.wanted()?, peers.max(1));
     let unreachable = |error: KafkaError| SourceError::Unreachable {
@@ -65,7 +64,7 @@ pub fn open(
     let mine = |partition: &Partition| workers.contains(&worker_of(partition, peers));
     let (standings, trouble) = start::survey(&asking, &wanted, mine).map_err(unreachable)?;
     // When running on, the keeper looks again later; when not, this would be left out.
-    if let Some(detail) = trouble.filter(|_| once) {
+    if let Some(detail) = trouble.filter(|_| extent.once) {
         let what = settings.service();
         return Err(SourceError::Unreachable { what, detail });
     }
@@ -93,7 +92,7 @@ pub fn open(
             given,
             bell: bell.clone(),
         });
-        let source = KafkaSource::new(session.clone(), receiver, orders.clone(), bell, once);
+        let source = KafkaSource::new(session.clone(), receiver, orders.clone(), bell, extent.once);
         sources.push(Box::new(source) as Box<dyn Source>);
     }
     let mut keeper = Keeper {
@@ -105,10 +104,12 @@ pub fn open(
         peers,
         desks,
         orders: ordered,
-        discover_every: (!once).then(|| Duration::from_secs(settings.discover_seconds.max(1))),
+        from_beginning: extent.from_beginning,
+        discover_every: (!extent.once).then(|| Duration::from_secs(settings.discover_seconds.max(1))),
         read: Default::default(),
         missing: Default::default(),
         restarts: Default::default(),
+        known: Default::default(),
     };
     keeper.give(standings).map_err(unreachable)?;
     let (client, commits) = (keeper.consumer.clone(), (monitor.clone(), stop.clone()));

@@ -4,7 +4,7 @@ use super::{
     keeper::{Bell, Given, Held, Order},
     monitor::{Context, Monitor},
 };
-use crate::{Offsets, Polled, Source, SourceError, Waker};
+use crate::{Offsets, Partition, Polled, Source, SourceError, Waker};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use dbb_events::{Micros, Place, Received};
@@ -51,7 +51,10 @@ pub(super) struct KafkaSource {
     given: Receiver<Given>,
     orders: Sender<Order>,
     bell: Arc<Bell>,
+    /// What an earlier run has handled of each partition.
+    known: Offsets,
     once: bool,
+    caught_up: bool,
     /// Partitions given back and not yet received again.
     restarting: usize,
     /// Whose turn is next.
@@ -88,7 +91,9 @@ impl KafkaSource {
             given,
             orders,
             bell,
+            known: Offsets::new(),
             once,
+            caught_up: false,
             restarting: 0,
             turn: 0,
             swept,
@@ -102,6 +107,7 @@ impl KafkaSource {
                 Given::Read(held) => {
                     self.restarting = self.restarting.saturating_sub(1);
                     let finished = held.progress.next.load(Relaxed) >= held.end;
+                    self.known.insert(held.partition.clone(), held.known_to);
                     self.held.push(Reading { held, finished });
                 }
                 Given::LetGo(partition) => {
@@ -205,10 +211,20 @@ impl Source for KafkaSource {
             self.restarting += 1;
             self.order(Order::Restart(partition, next));
         }
-        if self.once && self.restarting == 0 && self.held.iter().all(|reading| reading.finished) {
+        // Once it was so it stays so: what comes later was not there when the source was opened.
+        self.caught_up |= self.restarting == 0 && self.held.iter().all(|reading| reading.finished);
+        if self.once && self.caught_up {
             return Ok(Polled::Finished);
         }
         Ok(if more { Polled::More } else { Polled::Idle })
+    }
+
+    fn known_to(&self, partition: &Partition) -> u64 {
+        self.known.get(partition).copied().unwrap_or(0)
+    }
+
+    fn caught_up(&self) -> bool {
+        self.caught_up
     }
 
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError> {

@@ -25,7 +25,9 @@ pub(super) struct Listing {
     settings: LogSettings,
     workers: Range<usize>,
     peers: usize,
-    stored: Offsets,
+    stored: Arc<Offsets>,
+    /// Reads files from their beginning, wherever an earlier run has left them.
+    from_beginning: bool,
     /// How many files have been read at each path.
     generations: BTreeMap<PathBuf, u32>,
     /// The files being read, under whatever name.
@@ -38,12 +40,19 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn new(settings: &LogSettings, workers: Range<usize>, peers: usize, stored: Offsets) -> Self {
+    pub(super) fn new(
+        settings: &LogSettings,
+        workers: Range<usize>,
+        peers: usize,
+        stored: Arc<Offsets>,
+        from_beginning: bool,
+    ) -> Self {
         Self {
             settings: settings.clone(),
             workers,
             peers,
             stored,
+            from_beginning,
             generations: BTreeMap::new(),
             read: BTreeSet::new(),
             others: BTreeMap::new(),
@@ -133,7 +142,7 @@ impl Listing {
             path,
             identity,
             stream(&name, generation),
-            from,
+            if self.from_beginning { 0 } else { from },
             self.settings.max_line_bytes,
             self.settings.follow,
         ))

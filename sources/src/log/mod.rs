@@ -19,7 +19,7 @@ mod file;
 mod lines;
 mod listing;
 
-use crate::{OffsetStore, Offsets, Polled, Source, SourceError, Waker};
+use crate::{Extent, OffsetStore, Offsets, Partition, Polled, Source, SourceError, Waker};
 use dbb_events::Received;
 use file::{LogFile, Progress};
 use listing::Listing;
@@ -74,6 +74,7 @@ pub fn open(
     workers: Range<usize>,
     peers: usize,
     store: Arc<dyn OffsetStore>,
+    extent: Extent,
 ) -> Result<Vec<Box<dyn Source>>, SourceError> {
     if settings.paths.is_empty() {
         return Err(SourceError::Configuration(
@@ -84,7 +85,16 @@ pub fn open(
         what: "the store of offsets".into(),
         detail,
     })?;
-    let mut listing = Listing::new(settings, workers.clone(), peers.max(1), stored);
+    let mut settings = settings.clone();
+    settings.follow &= !extent.once;
+    let stored = Arc::new(stored);
+    let mut listing = Listing::new(
+        &settings,
+        workers.clone(),
+        peers.max(1),
+        Arc::clone(&stored),
+        extent.from_beginning,
+    );
     let mut files = listing.first()?;
     let listing = Arc::new(Mutex::new(listing));
     Ok(workers
@@ -96,6 +106,8 @@ pub fn open(
                 resting: Vec::new(),
                 looked: Instant::now(),
                 failures: VecDeque::new(),
+                known: Arc::clone(&stored),
+                caught_up: false,
                 listing: listing.clone(),
                 store: store.clone(),
             }) as Box<dyn Source>
@@ -113,6 +125,9 @@ struct LogSource {
     looked: Instant,
     /// What went wrong since the last poll that had nothing else to say.
     failures: VecDeque<SourceError>,
+    /// What an earlier run has handled of each file.
+    known: Arc<Offsets>,
+    caught_up: bool,
     listing: Arc<Mutex<Listing>>,
     store: Arc<dyn OffsetStore>,
 }
@@ -162,6 +177,7 @@ impl Source for LogSource {
                 }
             }
         }
+        self.caught_up = true;
         if !self.follow {
             return Ok(Polled::Finished);
         }
@@ -171,6 +187,14 @@ impl Source for LogSource {
         } else {
             Polled::More
         })
+    }
+
+    fn known_to(&self, partition: &Partition) -> u64 {
+        self.known.get(partition).copied().unwrap_or(0)
+    }
+
+    fn caught_up(&self) -> bool {
+        self.caught_up
     }
 
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError> {

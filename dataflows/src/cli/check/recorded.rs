@@ -4,7 +4,7 @@ use super::Ticks;
 use crate::{cli::rows::shown, config::Config, site};
 use dbb_events::{DeadLetter, Place, Reason};
 use dbb_operators::{Classified, Incoming, classify::classify, mapping::Mapping, route::requests_for};
-use dbb_sources::{LogSettings, OffsetStore, Offsets, Polled};
+use dbb_sources::{Extent, LogSettings, OffsetStore, Offsets, Polled};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Records asked for at once.
@@ -15,7 +15,7 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
     let mapping = site::mapping(config)?;
     let mut found = Found::default();
     let settings = LogSettings::of(logs.iter().cloned());
-    for mut source in dbb_sources::log::open(&settings, 0..1, 1, Arc::new(NoOffsets))? {
+    for mut source in dbb_sources::log::open(&settings, 0..1, 1, Arc::new(NoOffsets), Extent::default())? {
         let mut batch = Vec::new();
         loop {
             let polled = source.poll(&mut batch, AT_ONCE)?;
@@ -26,6 +26,7 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
                         received,
                         read_at,
                         again: None,
+                        known: false,
                     },
                     &mapping,
                 );

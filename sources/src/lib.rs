@@ -7,6 +7,7 @@
 pub mod error;
 pub mod kafka;
 pub mod log;
+pub mod replay;
 pub mod source;
 
 pub use error::SourceError;

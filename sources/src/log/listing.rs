@@ -184,7 +184,7 @@ fn generation_of(stream: &str, name: &str) -> Option<u32> {
 }
 
 /// All files at or below `path`, without hidden ones unless `path` itself is one.
-fn files_below(path: &Path, named: bool, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+pub(crate) fn files_below(path: &Path, named: bool, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
     let hidden = path
         .file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));

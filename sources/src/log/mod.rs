@@ -23,6 +23,7 @@ use crate::{Extent, OffsetStore, Offsets, Partition, Polled, Source, SourceError
 use dbb_events::Received;
 use file::{LogFile, Progress};
 use listing::Listing;
+pub(crate) use listing::files_below;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{

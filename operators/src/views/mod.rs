@@ -6,14 +6,18 @@
 //!
 //! A view says its name, what one row means, what it costs, and its columns; the rest is the same for all.
 
+pub mod available;
+pub(crate) mod columns;
 pub mod dataset_progress;
 pub mod failures;
 pub mod ingest_backlog;
 pub mod lost_files;
+pub mod newest;
 pub mod placement;
 pub mod rows;
 pub mod rse_usage;
 pub mod rules;
+pub mod sketch;
 pub mod stream_health;
 pub mod transfers;
 
@@ -43,7 +47,7 @@ pub trait ViewRow: ExchangeData + Send + Sync {
     fn schema() -> SchemaRef;
 
     /// These rows, as columns of [`ViewRow::schema`].
-    fn batch<'a>(rows: &mut dyn Iterator<Item = &'a Self>) -> RecordBatch
+    fn batch(rows: &mut dyn Iterator<Item = &Self>) -> RecordBatch
     where
         Self: Sized;
 }

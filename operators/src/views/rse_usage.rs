@@ -67,7 +67,7 @@ impl ViewRow for RseUsage {
         Arc::clone(&SCHEMA)
     }
 
-    fn batch<'a>(rows: &mut dyn Iterator<Item = &'a Self>) -> RecordBatch {
+    fn batch(rows: &mut dyn Iterator<Item = &Self>) -> RecordBatch {
         let rows: Vec<&Self> = rows.collect();
         let text = |of: fn(&Usage) -> &'static str| {
             Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(&row.of))))

@@ -4,12 +4,14 @@
 //!   topic, files --> poll --> records with their places        ack <-- offsets whose outcomes are durable
 //! ```
 
+pub mod catalogue;
 pub mod error;
 pub mod kafka;
 pub mod log;
 pub mod replay;
 pub mod source;
 
+pub use catalogue::CatalogueSettings;
 pub use error::SourceError;
 pub use kafka::KafkaSettings;
 pub use log::LogSettings;

@@ -181,6 +181,8 @@ impl Postgres {
             ))
             // Its processes die here, the machine does not: what was written stays without fsync.
             .args(["-c", "fsync=off", "-c", "max_connections=200"])
+            // For whoever follows the changes of a table.
+            .args(["-c", "wal_level=logical", "-c", "max_replication_slots=20"])
             .last_signal("QUIT")
             .remove(self.folder.path())
     }

@@ -10,6 +10,7 @@
 pub mod attempt;
 pub mod change;
 pub mod did_key;
+mod failure;
 pub mod said;
 pub mod state;
 pub mod told;

@@ -3,15 +3,23 @@
 use super::facts::Fact;
 use dbb_operators::{
     Epoch,
-    facts::{Attempt, Contents, Lost, RuleSaid, ScopeName},
+    facts::{Attempt, Contents, Lost, RuleSaid, Said, ScopeName},
     replicas::Replica,
+    views::collected::{collected, spoken},
 };
 use differential_dataflow::{ExchangeData, VecCollection, input::InputSession};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
-use timely::{Config, dataflow::operators::Probe};
+use timely::{
+    Config,
+    container::CapacityContainerBuilder,
+    dataflow::{
+        InputHandle,
+        operators::{Input, Probe},
+    },
+};
 
 pub(crate) type View<'s, R> = VecCollection<'s, Epoch, R, isize>;
 
@@ -36,17 +44,16 @@ pub(crate) fn at_each_epoch<R: ExchangeData + Sync>(
     let ends = epochs.len() as Epoch;
     let guards = timely::execute(Config::process(workers), move |worker| {
         let seen = Arc::clone(&seen);
-        let mut attempts = InputSession::new();
-        let mut rules = InputSession::new();
-        let mut lost = InputSession::new();
-        let mut contents = InputSession::new();
+        let mut attempts = InputHandle::<_, CapacityContainerBuilder<Vec<Attempt>>>::new();
+        let mut said = InputHandle::<_, CapacityContainerBuilder<Vec<Said>>>::new();
         let mut replicas = InputSession::new();
         let probe = worker.dataflow(|scope| {
+            let spoken = spoken(scope.input_from(&mut said));
             let (probe, _) = view(Inputs {
-                attempts: attempts.to_collection(scope),
-                rules: rules.to_collection(scope),
-                lost: lost.to_collection(scope),
-                contents: contents.to_collection(scope),
+                attempts: collected(scope.input_from(&mut attempts)),
+                rules: spoken.rules,
+                lost: spoken.lost,
+                contents: spoken.contents,
                 replicas: replicas.to_collection(scope),
             })
             .inspect(move |change| seen.lock().unwrap().push(change.clone()))
@@ -54,27 +61,18 @@ pub(crate) fn at_each_epoch<R: ExchangeData + Sync>(
             .probe();
             probe
         });
-        let share = updates.iter().skip(worker.index()).step_by(worker.peers());
-        for (epoch, update) in share {
-            match update.clone() {
-                Update::Attempt(fact) => attempts.update_at(fact, *epoch, 1isize),
-                Update::Rule(fact) => rules.update_at(fact, *epoch, 1isize),
-                Update::Lost(fact) => lost.update_at(fact, *epoch, 1isize),
-                Update::Contents(fact) => contents.update_at(fact, *epoch, 1isize),
-                Update::Replica(replica, times) => replicas.update_at(replica, *epoch, times),
-            }
-        }
         // Epoch after epoch, so that views see them apart.
-        for epoch in 1..=ends {
+        for (epoch, updates) in (1..).zip(&updates) {
+            for update in updates.iter().skip(worker.index()).step_by(worker.peers()) {
+                match update.clone() {
+                    Update::Attempt(fact) => attempts.send(fact),
+                    Update::Said(fact) => said.send(fact),
+                    Update::Replica(replica, times) => replicas.update(replica, times),
+                }
+            }
             attempts.advance_to(epoch);
-            rules.advance_to(epoch);
-            lost.advance_to(epoch);
-            contents.advance_to(epoch);
+            said.advance_to(epoch);
             replicas.advance_to(epoch);
-            attempts.flush();
-            rules.flush();
-            lost.flush();
-            contents.flush();
             replicas.flush();
             worker.step_while(|| probe.less_than(&epoch));
         }
@@ -105,41 +103,34 @@ fn rows_at<R: ExchangeData>(epoch: Epoch, changes: &[(R, Epoch, isize)]) -> Vec<
 #[derive(Clone)]
 enum Update {
     Attempt(Attempt),
-    Rule(RuleSaid),
-    Lost(Lost),
-    Contents(Contents),
+    Said(Said),
     Replica(Replica, isize),
 }
 
-/// The facts with their epochs; states of replicas as differences.
-fn updates(epochs: &[Vec<Fact>]) -> Vec<(Epoch, Update)> {
+/// The facts of each epoch; states of replicas as differences.
+fn updates(epochs: &[Vec<Fact>]) -> Vec<Vec<Update>> {
     let mut now = BTreeMap::new();
-    let mut updates = Vec::new();
-    for (epoch, facts) in (0..).zip(epochs) {
-        for fact in facts.clone() {
-            let update = match fact {
-                Fact::Attempt(fact) => Update::Attempt(fact),
-                Fact::Rule(fact) => Update::Rule(fact),
-                Fact::Lost(fact) => Update::Lost(fact),
-                Fact::Contents(fact) => Update::Contents(fact),
-                Fact::Replica(did, rse, state) => {
-                    if let Some(before) = now.remove(&(did, rse)) {
-                        updates.push((epoch, Update::Replica(before, -1)));
-                    }
-                    let Some(state) = state else { continue };
-                    let replica = Replica {
-                        did,
-                        rse,
-                        scope: ScopeName::new("raw"),
-                        state,
-                        bytes: 1,
-                    };
-                    now.insert((did, rse), replica);
-                    Update::Replica(replica, 1)
-                }
-            };
-            updates.push((epoch, update));
+    let mut updates = |fact: &Fact| match fact.clone() {
+        Fact::Attempt(fact) => vec![Update::Attempt(fact)],
+        Fact::Rule(fact) => vec![Update::Said(Said::Rule(fact))],
+        Fact::Lost(fact) => vec![Update::Said(Said::Lost(fact))],
+        Fact::Contents(fact) => vec![Update::Said(Said::Contents(fact))],
+        Fact::Replica(did, rse, state) => {
+            let after = state.map(|state| Replica {
+                did,
+                rse,
+                scope: ScopeName::new("raw"),
+                state,
+                bytes: 1,
+            });
+            let before = std::mem::replace(now.entry((did, rse)).or_default(), after);
+            let gone = before.map(|replica| Update::Replica(replica, -1));
+            let came = after.map(|replica| Update::Replica(replica, 1));
+            gone.into_iter().chain(came).collect()
         }
-    }
-    updates
+    };
+    epochs
+        .iter()
+        .map(|facts| facts.iter().flat_map(&mut updates).collect())
+        .collect()
 }

@@ -7,6 +7,7 @@
 //! A view says its name, what one row means, what it costs, and its columns; the rest is the same for all.
 
 pub mod available;
+pub(crate) mod closed;
 pub mod collected;
 pub(crate) mod columns;
 pub mod dataset_progress;

@@ -14,6 +14,7 @@ pub mod publish;
 pub mod replicas;
 pub mod route;
 pub mod tell;
+pub mod tell_table;
 pub mod views;
 
 pub use arrival::{Again, Arrival, Incoming};

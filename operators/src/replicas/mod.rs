@@ -10,6 +10,26 @@
 //! Out:   differences of sums and, where wanted, of replicas; changes that came too late to be judged.
 //! State: a row for each file and a row for each replica, tombstones included; see [`Keeping`].
 
+mod blocks;
+mod chunked;
+mod columns;
+mod effects;
+mod floors;
+mod forget;
+mod gather;
+mod names;
+mod operator;
+mod rare;
+mod row;
+mod snapshot;
+mod store;
+mod table;
+mod watermark;
+mod whole;
+mod words;
+
+pub use snapshot::{Snapshot, VIEW, schema};
+
 use crate::{
     Epoch,
     facts::{Change, Complete, DidKey, DidName, RseName, ScopeName, State},
@@ -37,8 +57,8 @@ pub struct Replica {
     pub bytes: u64,
 }
 
-/// How replicas are kept.
-#[derive(Clone)]
+/// How replicas are kept. By default for sums alone, exact at each epoch, for ever.
+#[derive(Clone, Default)]
 pub struct Keeping {
     /// Applies changes as they come, not when their epoch ends: for a replay, where only the end is looked at.
     pub eager: bool,
@@ -51,6 +71,9 @@ pub struct Keeping {
     pub forget_after_us: Option<i64>,
     /// Two changes of different states closer than this cannot be told apart by clocks: they are reported.
     pub clock_skew_us: i64,
+    /// Brings all replicas to the first worker when the input ends, and publishes them there and then only: for a
+    /// run of several processes, which cannot read each other's memory.
+    pub gather: bool,
     /// Where the view `replicas` is published; `None` when nobody looks at it.
     pub publisher: Option<Arc<Publisher>>,
 }
@@ -96,12 +119,5 @@ pub fn replicas<'s>(
     keeping: Keeping,
     on_notice: impl Fn(Notice) + 'static,
 ) -> Replicas<'s> {
-    let _ = (&names, &completes, &keeping, &on_notice);
-    use differential_dataflow::AsCollection;
-    use timely::dataflow::operators::vec::Map;
-    Replicas {
-        sums: changes.clone().flat_map(|_| None).as_collection(),
-        replicas: changes.clone().flat_map(|_| None).as_collection(),
-        late: changes.flat_map(|_| None),
-    }
+    operator::build(changes, names, completes, keeping, on_notice)
 }

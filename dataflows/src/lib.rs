@@ -3,5 +3,7 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod replay;
 pub mod runtime;
 pub mod site;
+pub mod views;

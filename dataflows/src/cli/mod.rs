@@ -12,6 +12,7 @@ pub mod explain;
 pub mod ledger;
 pub mod logging;
 pub mod output;
+pub mod replay;
 pub mod rows;
 pub mod run;
 
@@ -44,6 +45,8 @@ pub struct Cli {
 enum Command {
     /// Read events and register their files, until stopped
     Run(run::RunArgs),
+    /// Make views and an archive of recorded events
+    Replay(replay::ReplayArgs),
     /// Look at a configuration, at the services it names, and at recorded events
     Check(check::CheckArgs),
     /// Tell the whole story of one file, and what to do next
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),

@@ -1,0 +1,166 @@
+//! `dbb replay LOG...`: views and an archive of recorded events.
+
+use super::{Exit, exit::Told, logging};
+use crate::{
+    config::Log,
+    replay::{self, ArchiveOptions, Format, Hosts, ReplayOptions},
+    views::{self, Name},
+};
+use anyhow::Context;
+use clap::Args;
+use dbb_events::Micros;
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    thread,
+};
+
+/// Arguments of `dbb replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Recorded events: files or folders, plain, gzip, zstd or Parquet
+    #[arg(value_name = "LOG", required_unless_present_any = ["journal", "listing"])]
+    logs: Vec<PathBuf>,
+    /// A change journal of Rucio's table of replicas; may be repeated
+    #[arg(long, value_name = "FILE")]
+    journal: Vec<PathBuf>,
+    /// A listing of replicas or of a dataset's contents, with its time where the file does not tell it
+    #[arg(long, value_name = "FILE[@TIME]", value_parser = listing)]
+    listing: Vec<(PathBuf, Option<Micros>)>,
+    /// A view to make; may be repeated [default: replicas and rse_usage]
+    #[arg(long = "view", value_name = "NAME")]
+    views: Vec<String>,
+    /// The folder for the views, a file each
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The form of the views' files
+    #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
+    format: Format,
+    /// The folder for the distinct events themselves, by RSE; an archive that is there is replaced
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
+    /// Most events in a file of the archive
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    archive_rows: u32,
+    /// The form of the archive's files
+    #[arg(long, value_name = "FORMAT", default_value = "parquet")]
+    archive_format: Format,
+    /// Threads that read [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// Leave out what is later than this, by the time it says itself
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<Micros>,
+    /// Exit with 1 if anything was wrong with the input
+    #[arg(long)]
+    strict: bool,
+    /// Two changes of a replica closer than this cannot be told apart by clocks, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    clock_skew_ms: u64,
+    /// Show how far it is, also where standard error is no terminal
+    #[arg(long)]
+    progress: bool,
+    /// Run as one of several processes on the same files: a file with a line `host:port` for each
+    #[arg(long, value_name = "FILE", requires = "process", hide_short_help = true)]
+    hosts: Option<PathBuf>,
+    /// The number of this process among the hosts, from 0; the first writes the views
+    #[arg(long, value_name = "K", requires = "hosts", hide_short_help = true)]
+    process: Option<usize>,
+}
+
+/// Replays, and says on standard error what was read.
+pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
+    logging::start(&Log::default());
+    let options = options(args)?;
+    crate::runtime::panic::ends_the_process();
+    let replayed = replay::run(&options)?;
+    // Nothing is left to tell of a standard error that cannot be written.
+    let _ = io::stderr().lock().write_all(replayed.report.told().as_bytes());
+    Ok(if args.strict && !replayed.report.findings.is_empty() {
+        Exit::Problems
+    } else {
+        Exit::Ok
+    })
+}
+
+fn options(args: &ReplayArgs) -> anyhow::Result<ReplayOptions> {
+    let workers = args.workers.map(usize::from);
+    Ok(ReplayOptions {
+        logs: args.logs.clone(),
+        journals: args.journal.clone(),
+        listings: args.listing.clone(),
+        views: wanted(args)?,
+        out: args.out.clone(),
+        format: args.format,
+        archive: args.archive.as_ref().map(|folder| ArchiveOptions {
+            folder: folder.clone(),
+            rows: args.archive_rows as usize,
+            format: args.archive_format,
+        }),
+        workers: workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+        hosts: hosts(args)?,
+        until: args.until,
+        clock_skew_ms: args.clock_skew_ms,
+        progress: args.progress || io::stderr().is_terminal(),
+    })
+}
+
+/// The views that are asked for by name, or else those that make sense.
+fn wanted(args: &ReplayArgs) -> anyhow::Result<BTreeSet<Name>> {
+    let views = views::parse(args.views.iter().map(String::as_str))
+        .map_err(|unknown| Told::new(Exit::Usage, unknown.to_string(), unknown.hint))?;
+    if let Some(name) = views.iter().find(|name| !name.in_replay()) {
+        let message = format!("a replay cannot make the view `{name}`");
+        let hint = "it is made of what only a running site knows: ask that with `dbb sql`";
+        return Err(Told::new(Exit::Usage, message, hint).into());
+    }
+    if !views.is_empty() && args.out.is_none() {
+        let message = "views are to be made, and nothing says where to";
+        return Err(Told::new(Exit::Usage, message, "give a folder with --out").into());
+    }
+    Ok(match args.out {
+        Some(_) if views.is_empty() => BTreeSet::from([Name::Replicas, Name::RseUsage]),
+        _ => views,
+    })
+}
+
+fn hosts(args: &ReplayArgs) -> anyhow::Result<Option<Hosts>> {
+    let (Some(path), Some(process)) = (&args.hosts, args.process) else {
+        return Ok(None);
+    };
+    let text = fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let addresses: Vec<String> = lines.map(str::to_owned).collect();
+    if process >= addresses.len() {
+        let message = format!("there are {} hosts, and no process {process}", addresses.len());
+        return Err(Told::new(Exit::Usage, message, "processes are counted from 0").into());
+    }
+    Ok(Some(Hosts { addresses, process }))
+}
+
+/// A path and, after its last `@`, a time; a path may have an `@` of its own.
+fn listing(text: &str) -> Result<(PathBuf, Option<Micros>), String> {
+    match text.rsplit_once('@') {
+        Some((path, at)) if !PathBuf::from(text).exists() => Ok((path.into(), Some(time(at)?))),
+        _ => Ok((text.into(), None)),
+    }
+}
+
+fn time(text: &str) -> Result<Micros, String> {
+    Micros::parse(text).ok_or_else(|| "not a time such as 2026-11-21T19:14:49.938629Z".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_has_its_time_after_the_path() {
+        let at = Micros::parse("2026-11-21T19:14:49Z");
+        assert_eq!(listing("a@b/c@2026-11-21T19:14:49Z"), Ok(("a@b/c".into(), at)));
+        assert_eq!(listing("a/b"), Ok(("a/b".into(), None)));
+        assert!(listing("a@yesterday").is_err());
+    }
+}

@@ -66,3 +66,19 @@ pub struct Build {
     /// The version of `dbb`.
     pub version: &'static str,
 }
+
+/// By what way somebody asks: `sql` or `http`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Asker {
+    /// The way.
+    pub by: &'static str,
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Ended {
+    /// By what way it was asked.
+    pub by: &'static str,
+    /// How it ended.
+    pub outcome: &'static str,
+}

@@ -9,9 +9,12 @@ pub mod error;
 pub mod health;
 pub mod labels;
 pub mod metrics;
+pub mod offered;
 pub mod server;
+pub mod sql;
 
 pub use error::ServeError;
 pub use health::Health;
 pub use metrics::Metrics;
+pub use offered::Offered;
 pub use server::{Server, serve};

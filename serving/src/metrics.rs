@@ -6,6 +6,7 @@ use crate::{
     catalog::{Catalog, Form},
     labels::{Build, Ending, Leg, Repository, Stream, TopicPartition, WaitsFor, Why},
 };
+use asked::Questions;
 use dbb_events::{DeadLetter, Dependency, Micros, Outcome, Settled};
 use prometheus_client::{
     encoding::text,
@@ -53,6 +54,7 @@ pub struct Metrics {
     ledger_writes: Histogram,
     ledger_bytes: Gauge,
     ways: Histograms<Leg>,
+    questions: Questions,
 }
 
 impl Default for Metrics {
@@ -86,6 +88,7 @@ impl Metrics {
             ledger_writes: Histogram::new(CALL_SECONDS),
             ledger_bytes: Gauge::default(),
             ways: Family::new_with_constructor(ways as fn() -> Histogram),
+            questions: Questions::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version }).set(1);
@@ -217,6 +220,7 @@ impl Metrics {
              mirror), appended_to_read, read_to_settled (dbb), landed_to_settled (the whole, waiting included)",
             &self.ways,
         );
+        self.questions.register(to);
     }
 
     /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
@@ -353,6 +357,21 @@ impl Metrics {
         self.ledger_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// A question about views, asked by `sql` or `http`, ended after `took`.
+    pub fn question(&self, by: &'static str, outcome: &'static str, took: Duration) {
+        self.questions.ended(by, outcome, took);
+    }
+
+    /// `rows` of answers were sent.
+    pub fn rows_sent(&self, by: &'static str, rows: u64) {
+        self.questions.rows(by, rows);
+    }
+
+    /// So many connections `more`, or fewer when negative.
+    pub fn connections(&self, by: &'static str, more: i64) {
+        self.questions.connections(by, more);
+    }
+
     /// All numbers in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut page = String::new();
@@ -377,5 +396,6 @@ pub fn dependency_class(dependency: &Dependency) -> &'static str {
     }
 }
 
+mod asked;
 #[cfg(test)]
 mod tests;

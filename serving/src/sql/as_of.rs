@@ -1,0 +1,74 @@
+//! `as_of()`: the epoch of the statement itself, when it began, and what had been read by its end.
+//!
+//! One row for each partition, and one with empty columns where nothing was read from any.
+
+use arrow::{
+    array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+};
+use datafusion::{
+    catalog::{MemTable, TableFunctionImpl, TableProvider},
+    error::Result,
+    logical_expr::Expr,
+};
+use dbb_operators::publish::{END, Published};
+use std::sync::{Arc, LazyLock};
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        // Empty at the end of a finite input, which has no number.
+        Field::new("epoch", DataType::Int64, true),
+        Field::new(
+            "at",
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            false,
+        ),
+        Field::new("stream", DataType::Utf8, true),
+        Field::new("partition", DataType::Int32, true),
+        Field::new("next_offset", DataType::Int64, true),
+    ]))
+});
+
+/// The function, for one pinned epoch.
+pub(super) struct AsOf(pub(super) Option<Arc<Published>>);
+
+impl std::fmt::Debug for AsOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AsOf")
+            .field(&self.0.as_ref().map(|p| p.epoch))
+            .finish()
+    }
+}
+
+impl TableFunctionImpl for AsOf {
+    fn call(&self, _: &[Expr]) -> Result<Arc<dyn TableProvider>> {
+        let batch = match &self.0 {
+            Some(published) => batch(published)?,
+            None => RecordBatch::new_empty(Arc::clone(&SCHEMA)),
+        };
+        Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
+    }
+}
+
+fn batch(published: &Published) -> Result<RecordBatch> {
+    let read: Vec<_> = if published.offsets.is_empty() {
+        vec![None]
+    } else {
+        published.offsets.iter().map(Some).collect()
+    };
+    let rows = read.len();
+    let epoch = (published.epoch != END).then(|| i64::try_from(published.epoch).unwrap_or(i64::MAX));
+    let stream = read.iter().map(|read| read.map(|((stream, _), _)| &**stream));
+    let partition = read.iter().map(|read| read.map(|((_, partition), _)| *partition));
+    let next = read
+        .iter()
+        .map(|read| read.map(|(_, next)| i64::try_from(*next).unwrap_or(i64::MAX)));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from(vec![epoch; rows])),
+        Arc::new(TimestampMicrosecondArray::from(vec![published.at.0; rows]).with_timezone("UTC")),
+        Arc::new(stream.collect::<StringArray>()),
+        Arc::new(partition.collect::<Int32Array>()),
+        Arc::new(next.collect::<Int64Array>()),
+    ];
+    Ok(RecordBatch::try_new(Arc::clone(&SCHEMA), columns)?)
+}

@@ -65,6 +65,7 @@ pub fn build<'s>(
             emits: false,
             forget_after_us: settings.forget_after_us,
             clock_skew_us: settings.clock_skew_us,
+            gather: false,
             publisher: wants(Name::Replicas).then(|| Arc::clone(publisher)),
         };
         let Replicas { sums, late, .. } =

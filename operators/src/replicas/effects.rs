@@ -96,14 +96,16 @@ impl Effects {
 
     /// The change meets what is known of its replica: `state`, at `at`.
     pub(super) fn meets(&self, change: &Change, state: State, at: i64) {
-        if change.state != state && change.at.0.abs_diff(at) < self.skew_us.unsigned_abs() {
-            if let Some(rse) = change.rse {
-                (self.on_notice)(Notice::Conflict {
-                    did: change.did,
-                    rse,
-                    at: change.at.max(dbb_events::Micros(at)),
-                });
-            }
+        let is_close = change.at.0.abs_diff(at) < self.skew_us.unsigned_abs();
+        if change.state != state
+            && is_close
+            && let Some(rse) = change.rse
+        {
+            (self.on_notice)(Notice::Conflict {
+                did: change.did,
+                rse,
+                at: change.at.max(dbb_events::Micros(at)),
+            });
         }
     }
 

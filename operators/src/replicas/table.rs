@@ -74,14 +74,15 @@ pub(super) fn known(row: &Row, number: u32, did: &Did, rare: &Rare, floors: &Flo
         row.state,
         State::Available | State::Bad | State::TemporaryUnavailable
     );
-    if did.lost && may_be_lost {
-        if let Some(lost) = rare.lost.get(&number).filter(|lost| lost.0 > row.order().0) {
-            return Some(Known {
-                state: State::Unavailable,
-                basis: lost.2,
-                at: lost.0.at.0,
-            });
-        }
+    if did.lost
+        && may_be_lost
+        && let Some(lost) = rare.lost.get(&number).filter(|lost| lost.0 > row.order().0)
+    {
+        return Some(Known {
+            state: State::Unavailable,
+            basis: lost.2,
+            at: lost.0.at.0,
+        });
     }
     Some(Known {
         state: row.state,

@@ -56,7 +56,7 @@ impl Table {
         let did = *self.dids.get(number);
         let block = self.rows.block(did.first, did.class);
         let place = block.iter().position(|row| row.rse == rse || row.is_empty());
-        if !place.is_some_and(|place| block.get(place).is_some_and(|row| row.rse == rse)) {
+        if place.and_then(|place| block.get(place)).is_none_or(Row::is_empty) {
             if change.at.0 < self.horizon {
                 return out.too_late(change);
             }

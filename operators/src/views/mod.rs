@@ -16,6 +16,7 @@ pub mod ingest_backlog;
 pub mod lost_files;
 pub mod newest;
 pub mod placement;
+pub mod reference;
 pub mod rows;
 pub mod rse_usage;
 pub mod rules;
@@ -23,6 +24,7 @@ pub mod sketch;
 pub mod stream_health;
 pub mod transfers;
 
+pub use reference::{Described, all};
 pub use rows::Rows;
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};

@@ -86,7 +86,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("partition", DataType::Int32, true),
         Field::new("offset", DataType::Int64, true),
         Field::new("lag", DataType::Int64, true),
-        Field::new("lateness_p99_seconds", DataType::Float64, true),
+        Field::new("lateness_p99_s", DataType::Float64, true),
         Field::new("records", DataType::Int64, false),
         Field::new("repeats", DataType::Int64, false),
         Field::new("unreadable", DataType::Int64, false),
@@ -94,7 +94,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("conflicts", DataType::Int64, true),
         Field::new("disagreements", DataType::Int64, true),
         Field::new("too_late", DataType::Int64, true),
-        Field::new("epoch_age_seconds", DataType::Float64, true),
+        Field::new("epoch_age_s", DataType::Float64, true),
     ]))
 });
 

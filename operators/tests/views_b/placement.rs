@@ -241,8 +241,12 @@ fn run(facts: &[(Epoch, Fact)], workers: usize) -> (Out<Placement>, Out<Placemen
                         let new = world.replicas.get(&(*file, *rse)).copied();
                         if is_mine {
                             // The new one first: an epoch's differences have no order.
-                            new.map(|new| replicas.insert(replica_of(*file, *rse, new)));
-                            old.map(|old| replicas.remove(replica_of(*file, *rse, old)));
+                            if let Some(new) = new {
+                                replicas.insert(replica_of(*file, *rse, new));
+                            }
+                            if let Some(old) = old {
+                                replicas.remove(replica_of(*file, *rse, old));
+                            }
                             names.send(DidName {
                                 did: key(*file),
                                 scope: ScopeName::new(FILES[*file].0),

@@ -78,6 +78,16 @@ pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>) -> C
     }
 }
 
+/// An event that lacks what views are made from.
+pub(crate) fn incomplete(incoming: &Incoming, event: &Event<'_>, detail: String) -> Classified {
+    Classified::DeadLetter(Box::new(dead_letter(
+        incoming,
+        Some(event),
+        Reason::BadField,
+        detail,
+    )))
+}
+
 fn arrival(incoming: &Incoming, event: &Event<'_>) -> Result<Option<Arrival>, DecodeError> {
     let received = &incoming.received;
     let payload = &event.payload;

@@ -18,11 +18,11 @@
 
 use crate::{
     Arrival, Epoch, Incoming,
-    classify::{Classified, judge},
+    classify::{Classified, incomplete, judge},
     facts::{Attempt, Change, Complete, DidName, Said, Told, Wanted},
     tell::{Facts, Teller},
 };
-use dbb_events::{Counted, Entry};
+use dbb_events::{Counted, Entry, Micros};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -52,11 +52,13 @@ pub struct Decoded<'s> {
     pub facts: Facts<'s>,
 }
 
-/// See the module. `on_record` is told of each record that is not known yet, and what it was found to be.
+/// See the module. `on_read` is told of each record of the source and when its event was made, if it is one;
+/// `on_record` of each that is not known yet, and what it was found to be.
 pub fn decode<'s>(
     records: Stream<'s, Epoch, Vec<Incoming>>,
     counted_to: HashMap<PartitionKey, u64>,
     wanted: Wanted,
+    on_read: impl Fn(&Incoming, Option<Micros>) + 'static,
     on_record: impl Fn(&Incoming, &Classified) + 'static,
 ) -> Decoded<'s> {
     let mut builder = OperatorBuilder::new("decode".into(), records.scope());
@@ -92,14 +94,23 @@ pub fn decode<'s>(
                 for incoming in data.flat_map(|records| records.drain(..)) {
                     let body = &incoming.received.body;
                     let decoded = dbb_events::decode(body);
-                    if let (Some(teller), Ok(event), None) = (&mut teller, &decoded, &incoming.again) {
-                        // What could not be told has no consequence here: the record is judged below.
-                        let _ = teller.tell(&event.glimpse(), body, &mut told);
+                    let mut untold = None;
+                    if incoming.again.is_none() {
+                        on_read(&incoming, decoded.as_ref().ok().map(|event| event.created_at));
+                        if let (Some(teller), Ok(event)) = (&mut teller, &decoded) {
+                            untold = teller.tell(&event.glimpse(), body, &mut told).err();
+                        }
                     }
                     if incoming.known {
                         continue;
                     }
-                    let classified = judge(&incoming, &decoded);
+                    let classified = match (judge(&incoming, &decoded), untold, &decoded) {
+                        // Nothing to do here, but views needed to know what it does not say.
+                        (Classified::Nobodys(_), Some(untold), Ok(event)) => {
+                            incomplete(&incoming, event, untold.to_string())
+                        }
+                        (classified, _, _) => classified,
+                    };
                     on_record(&incoming, &classified);
                     if incoming.again.is_none() {
                         tally.count(&capability, &incoming, classified.word());

@@ -92,6 +92,7 @@ fn run(
                 counted_to.clone(),
                 Wanted::default(),
                 |_, _| {},
+                |_, _| {},
             );
             let letters = decoded.entries;
             let arrivals = identify(decoded.arrivals, 3600, |_| {});

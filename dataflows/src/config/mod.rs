@@ -15,22 +15,25 @@ pub mod reference;
 pub mod settings;
 pub mod typed;
 pub mod validate;
+pub mod views;
 
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
     Config, Http, Identify, Limits, Log, LogFormat, LogLevel, Prefix, Route, RseSettings, Shutdown,
 };
+pub use views::Views;
 
 use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 12] = [
+pub const SECTIONS: [&str; 13] = [
     "source",
     "ledger",
     "rses",
     "routes",
     "repositories",
+    "views",
     "batching",
     "workers",
     "identify",

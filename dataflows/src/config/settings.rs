@@ -3,6 +3,7 @@
 //! The sections of a source, a repository and the ledger are the structs of their own crates. The comments
 //! here are the reference that users read: `dbb config reference` is made from them.
 
+use super::views::Views;
 use dbb_operators::Batching;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The Butler repositories, by names of your choice.
     pub repositories: BTreeMap<String, ButlerSettings>,
+    /// Live views.
+    pub views: Views,
     /// How datasets are gathered into one Butler call.
     pub batching: Batching,
     /// Timely workers (threads), 1 to 64. One is enough for tens of thousands of events a second.
@@ -50,6 +53,7 @@ impl Default for Config {
             rses: BTreeMap::new(),
             routes: Vec::new(),
             repositories: BTreeMap::new(),
+            views: Views::default(),
             batching: Batching::default(),
             workers: 1,
             identify: Identify::default(),

@@ -6,8 +6,13 @@ use super::{
     Config,
     problem::{Origin, Problem, nearest},
     settings::{Prefix, Route, SourceSettings},
+    views::EPOCH_MS,
 };
-use dbb_operators::mapping::{self, MappingError, Selector};
+use crate::views::Name;
+use dbb_operators::{
+    mapping::{self, MappingError, Selector},
+    views::placement,
+};
 use dbb_sinks::butler::ButlerError;
 use std::collections::BTreeMap;
 
@@ -41,6 +46,7 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.routes(config);
     check.topics(config);
     check.repositories(config);
+    check.views(config);
     check.numbers(config);
     check.http(config);
     check.found
@@ -162,7 +168,8 @@ impl Check<'_> {
     }
 
     fn routes(&mut self, config: &Config) {
-        if config.routes.is_empty() {
+        // With views there is something to do without them.
+        if config.routes.is_empty() && !config.views.are_kept() {
             let hint = "write `routes: [{rse: ..., repositories: [...]}]`";
             self.error("routes", "there is none: every file would be a dead letter")
                 .hint = Some(hint.into());
@@ -198,6 +205,9 @@ impl Check<'_> {
     /// A topic by name that no route is for would only bring dead letters.
     fn topics(&mut self, config: &Config) {
         let Some(kafka) = &config.source.kafka else { return };
+        if config.routes.is_empty() {
+            return;
+        }
         for (i, topic) in kafka.topics.iter().enumerate() {
             let named = !topic.starts_with('/');
             if named && !config.routes.iter().any(|route| is_for(route, topic)) {
@@ -246,7 +256,7 @@ impl Check<'_> {
     }
 
     fn repositories(&mut self, config: &Config) {
-        if config.repositories.is_empty() {
+        if config.repositories.is_empty() && !config.views.are_kept() {
             let hint = "write `repositories: {main: {butler: /path/to/repository}}`";
             self.error("repositories", "there is none").hint = Some(hint.into());
         }
@@ -258,6 +268,38 @@ impl Check<'_> {
             if !config.routes.iter().any(|r| r.repositories.contains(name)) {
                 self.warning(&path, "no route leads to it");
             }
+        }
+    }
+
+    fn views(&mut self, config: &Config) {
+        let views = &config.views;
+        let known = || Name::ALL.into_iter().map(Name::as_str);
+        for (i, word) in views.keep.iter().enumerate() {
+            let path = format!("views.keep[{i}]");
+            if word == "all" && views.keep.len() > 1 {
+                self.error(&path, "`all` stands for all the others").hint =
+                    Some("write `keep: [all]`".into());
+            } else if word != "all" && !known().any(|name| name == word) {
+                let near = nearest(word, known().chain(["all"]));
+                let hint = match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("the views are {}", known().collect::<Vec<_>>().join(", ")),
+                };
+                self.error(&path, format!("no view is called `{word}`")).hint = Some(hint);
+            } else if views.keep[..i].contains(word) {
+                self.error(&path, format!("`{word}` is named twice"));
+            }
+        }
+        if views.publish_ms == 0 || !views.publish_ms.is_multiple_of(EPOCH_MS) {
+            let message = format!("must be a multiple of {EPOCH_MS}, not {}", views.publish_ms);
+            self.error("views.publish_ms", message);
+        }
+        if let Err(error) = placement::check(&views.policies) {
+            self.error("views.policies", error.to_string());
+        }
+        let places = views.keep == ["all"] || views.keep.iter().any(|word| word == Name::Placement.as_str());
+        if !views.policies.is_empty() && !places {
+            self.warning("views.policies", "nothing looks at them: `placement` is not kept");
         }
     }
 

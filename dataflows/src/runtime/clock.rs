@@ -21,11 +21,12 @@ use timely::{
     },
 };
 
-/// See the module. It stops, and with it every epoch ends, once `control` says the work is finished.
+/// See the module. `on_tick` is told of each epoch before anyone can hear of it. It stops, and with it every epoch ends, once `control` says the work is finished.
 pub fn clock<'s>(
     scope: Scope<'s, Epoch>,
     tick: Duration,
     control: Arc<Control>,
+    on_tick: impl Fn(Epoch) + 'static,
 ) -> Stream<'s, Epoch, Vec<()>> {
     let announces = scope.worker().index() == 0;
     source::<_, CapacityContainerBuilder<Vec<()>>, _, _>(scope, "clock", |capability, info| {
@@ -45,6 +46,7 @@ pub fn clock<'s>(
             if first || left.is_zero() {
                 first = false;
                 last = std::time::Instant::now();
+                on_tick(*capability.time());
                 output.session(capability).give(());
                 let next = *capability.time() + 1;
                 capability.downgrade(&next);

@@ -1,5 +1,6 @@
 //! Control: what the workers of a process, and the threads beside them, tell each other.
 
+use dbb_operators::Epoch;
 use std::{
     sync::{
         Mutex, PoisonError,
@@ -34,7 +35,11 @@ pub struct Control {
     in_flight: Vec<(AtomicU64, AtomicU64)>,
     /// Milliseconds after `started` at which each worker last stepped.
     beats: Vec<AtomicU64>,
+    /// For each worker: the epoch by which it had read what was there at the start; [`NOT_YET`] before.
+    caught_up: Vec<AtomicU64>,
 }
+
+const NOT_YET: u64 = u64::MAX;
 
 impl Control {
     /// For `workers` workers.
@@ -50,6 +55,7 @@ impl Control {
                 .map(|_| (AtomicU64::new(0), AtomicU64::new(0)))
                 .collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            caught_up: (0..workers).map(|_| AtomicU64::new(NOT_YET)).collect(),
         }
     }
 
@@ -143,6 +149,26 @@ impl Control {
             .max()
             .unwrap_or(0);
         (events as usize, Duration::from_millis(oldest))
+    }
+
+    /// Records that worker `index` has read all that was there at the start, by the end of `epoch`; the first
+    /// time counts.
+    pub fn set_caught_up(&self, index: usize, epoch: Epoch) {
+        if let Some(caught_up) = self.caught_up.get(index)
+            && caught_up.load(Ordering::Relaxed) == NOT_YET
+        {
+            caught_up.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// The epoch by which all workers had read what was there at the start; `None` before.
+    pub fn caught_up(&self) -> Option<Epoch> {
+        let newest = self
+            .caught_up
+            .iter()
+            .map(|epoch| epoch.load(Ordering::Acquire))
+            .max();
+        newest.filter(|epoch| *epoch != NOT_YET)
     }
 
     /// Records that worker `index` has stepped.

@@ -9,10 +9,14 @@
 //! Out:   records, each with the time it was read.
 //! State: the bindings of the open epochs.
 //!
-//! Frontier: an epoch ends when the next tick is heard. No more than `max_in_flight` records are on
+//! Views are made from the beginning of a source: what an earlier run has handled is emitted too, as known, and
+//! never acked again.
+//!
+//! Frontier: an epoch ends when the next tick is heard; with views, what was read by the end of a published one
+//! is offered to them. No more than `max_in_flight` records are on
 //! their way at once: then nothing is polled until outcomes are durable.
 
-use super::{Bindings, Control};
+use super::{Bindings, Control, Offers};
 use dbb_events::{Due, Micros, Received};
 use dbb_operators::{Again, Epoch, Incoming};
 use dbb_sources::{Partition, Polled, Source};
@@ -45,9 +49,11 @@ pub fn read<'s>(
     reading: Rc<RefCell<Reading>>,
     max_in_flight: usize,
     control: Arc<Control>,
+    mut offers: Option<Offers>,
     now: impl Fn() -> Micros + 'static,
 ) -> Stream<'s, Epoch, Vec<Incoming>> {
     let scope = ticks.scope();
+    let index = scope.worker().index();
     ticks.unary_frontier::<CapacityContainerBuilder<Vec<Incoming>>, _, _, _>(
         Pipeline,
         "read",
@@ -62,6 +68,13 @@ pub fn read<'s>(
             let mut batch: Vec<Received> = Vec::with_capacity(POLL);
             move |(input, frontier), output| {
                 hear(input, &mut newest);
+                if let Some(offers) = &mut offers {
+                    if frontier.is_empty() {
+                        offers.passed(None);
+                    } else if let Some(newest) = &newest {
+                        offers.passed(Some(*newest.time()));
+                    }
+                }
                 let mut reading = reading.borrow_mut();
                 let reading = &mut *reading;
                 if control.is_stopping() || control.is_finished() || frontier.is_empty() {
@@ -91,23 +104,69 @@ pub fn read<'s>(
                     let read_at = now();
                     let epoch = *capability.time();
                     let mut session = output.session(capability);
+                    let mut run: Option<Run> = None;
                     for received in batch.drain(..) {
-                        let partition = Partition {
-                            stream: Arc::clone(&received.place.stream),
-                            partition: received.place.partition,
+                        let offset = received.place.offset;
+                        let run = match &mut run {
+                            Some(run) if run.is_of(&received) => run,
+                            run => {
+                                if let (Some(run), Some(offers)) = (&run, &mut offers) {
+                                    offers.emitted(&run.partition, run.next);
+                                }
+                                run.insert(Run::new(&received, &*reading.source))
+                            }
                         };
-                        reading.bindings.bind(epoch, partition, received.place.offset);
+                        run.next = offset + 1;
+                        let known = offset < run.known_to;
+                        if known {
+                            reading.bindings.bind_one(epoch);
+                        } else {
+                            reading.bindings.bind(epoch, run.partition.clone(), offset);
+                        }
                         session.give(Incoming {
                             received,
                             read_at,
                             again: None,
-                            known: false,
+                            known,
                         });
                     }
+                    if let (Some(run), Some(offers)) = (&run, &mut offers) {
+                        offers.emitted(&run.partition, run.next);
+                    }
+                }
+                if reading.source.caught_up() {
+                    control.set_caught_up(index, *capability.time());
                 }
             }
         },
     )
+}
+
+/// Records of one partition that follow each other.
+struct Run {
+    partition: Partition,
+    next: u64,
+    known_to: u64,
+}
+
+impl Run {
+    fn new(first: &Received, source: &dyn Source) -> Self {
+        let partition = Partition {
+            stream: Arc::clone(&first.place.stream),
+            partition: first.place.partition,
+        };
+        let known_to = source.known_to(&partition);
+        Self {
+            partition,
+            next: 0,
+            known_to,
+        }
+    }
+
+    fn is_of(&self, received: &Received) -> bool {
+        let place = &received.place;
+        self.partition.partition == place.partition && Arc::ptr_eq(&self.partition.stream, &place.stream)
+    }
 }
 
 /// Rows of the ledger that are due again. They are bound like records, so that draining waits for

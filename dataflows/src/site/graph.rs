@@ -1,18 +1,24 @@
 //! The graph of the site dataflow, as one worker builds it.
 
-use super::work::{Shared, TICK, now};
-use crate::runtime::{
-    Bindings, clock,
-    read::{Reading, read, read_due},
+use super::{
+    live::{Ear, LATENESS_WINDOW_US},
+    work::{Shared, TICK, now},
+};
+use crate::{
+    runtime::{
+        Bindings, Offers, clock,
+        read::{Reading, read, read_due},
+    },
+    views::{self, Name},
 };
 use dbb_events::{Entry, Request, Settled};
 use dbb_operators::{
     Batching, Classified, Epoch,
     decode::decode,
     deliver::{Delivery, Lane, deliver},
-    facts::Wanted,
     identify::identify,
     route::route,
+    views::stream_health::{self, Counters, gathered},
 };
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Instant};
 use timely::{
@@ -41,12 +47,19 @@ pub(super) fn build(
     let index = worker.index();
     let control = &shared.control;
     worker.dataflow_named("site", |scope| {
-        let ticks = clock(scope, TICK, Arc::clone(control));
+        let live = shared.live.as_ref();
+        let minting = live.map(|live| Arc::clone(&live.publisher));
+        let ticks = clock(scope, TICK, Arc::clone(control), move |epoch| {
+            if let Some(publisher) = &minting {
+                publisher.minted(epoch, now());
+            }
+        });
         let records = read(
             ticks.clone(),
             Rc::clone(reading),
             shared.max_in_flight,
             Arc::clone(control),
+            live.map(|live| Offers::new(Arc::clone(&live.publisher), index)),
             now,
         );
         // The ledger is one for the process, so one worker reads what is due.
@@ -62,10 +75,19 @@ pub(super) fn build(
 
         let seen = Arc::clone(shared);
         let files: Arc<str> = "files".into();
+        let ear = live
+            .filter(|live| live.keeps(Name::StreamHealth))
+            .map(|_| Ear::default());
+        let listening = ear.clone();
         let decoded = decode(
             scope.concatenate([records, again]),
             shared.counted_to.clone(),
-            Wanted::default(),
+            live.map(|live| live.settings.facts()).unwrap_or_default(),
+            move |incoming, created_at| {
+                if let Some(ear) = &listening {
+                    ear.read(incoming, created_at);
+                }
+            },
             move |incoming, classified| {
                 seen.tally.record(incoming, classified);
                 let place = &incoming.received.place;
@@ -87,6 +109,11 @@ pub(super) fn build(
                 }
             },
         );
+        let heard = ear.as_ref().zip(live).map(|(ear, live)| {
+            let asks = live.statistics.clone().filter(|_| index == 0);
+            let completes = decoded.facts.completes.clone();
+            gathered(completes, "heard", ear.take(asks))
+        });
         let repeats = Arc::clone(shared);
         let arrivals = identify(decoded.arrivals, shared.remember_seconds, move |_| {
             repeats.tally.repeat();
@@ -106,6 +133,29 @@ pub(super) fn build(
             })
             .map(|settled| Entry::Settled(Box::new(settled)));
         ledger(scope.concatenate([decoded.entries, unroutable, outcomes]), shared).probe_with(probe);
+        if let Some(live) = live {
+            let noticed = Counters::default();
+            let noticing = noticed.clone();
+            let completes = decoded.facts.completes.clone();
+            views::build(
+                decoded.facts,
+                &live.settings,
+                &live.publisher,
+                &ProbeHandle::new(),
+                move |notice| {
+                    noticing.notice(notice);
+                },
+            );
+            if let Some(heard) = heard {
+                let counts = gathered(completes, "noticed", move |counts| noticed.take(counts));
+                let health = stream_health::Health {
+                    publisher: Arc::clone(&live.publisher),
+                    window_us: LATENESS_WINDOW_US,
+                    clock: Box::new(now),
+                };
+                stream_health::stream_health(heard, counts, health);
+            }
+        }
     });
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   clock --> read, read_due --> decode --> identify --> route --> butler --> ledger --> acks
-//!                                  \----------------------\----> dead letters -/
+//!                                  |  \------------------\----> dead letters -/
+//!                                  \--> facts --> views --> published
 //! ```
 //!
 //! One thread for each timely worker, one for each repository, one for the ledger, one for HTTP.
@@ -12,6 +13,7 @@
 
 mod graph;
 mod history;
+mod live;
 mod mapping;
 mod offsets;
 mod open;
@@ -80,7 +82,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         config,
         Extent {
             once: options.run_once,
-            from_beginning: false,
+            from_beginning: config.views.are_kept(),
         },
         offsets,
     )?;
@@ -109,6 +111,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         control: Arc::clone(&control),
         metrics: metrics.clone(),
         tally: report::Tallied::default(),
+        live: live::Live::of(config, lag.statistics())?,
     });
     let mut watch = watch::Watch::new(watch::Watched {
         control: Arc::clone(&control),

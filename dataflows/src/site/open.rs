@@ -18,6 +18,14 @@ pub(super) enum Lag {
 }
 
 impl Lag {
+    /// What the brokers say, where there are any.
+    pub(super) fn statistics(&self) -> Option<KafkaStatistics> {
+        match self {
+            Lag::Unknown => None,
+            Lag::Kafka(statistics) => Some(statistics.clone()),
+        }
+    }
+
     /// Topic, partition and records above the committed offset; or what is wrong with the source.
     pub(super) fn read(&self) -> Result<Vec<(Arc<str>, i32, i64)>, String> {
         let Lag::Kafka(statistics) = self else {

@@ -56,7 +56,11 @@ pub(super) struct Watch {
     /// Starts of each repository's worker that were reported.
     starts: HashMap<Arc<str>, u64>,
     last_close_look: Option<Instant>,
+    catching_up: bool,
 }
+
+/// The condition of views that do not have yet what was there at the start.
+const CATCHING_UP: &str = "views";
 
 /// Set when this process is asked to end.
 ///
@@ -75,10 +79,15 @@ pub(super) fn signals() -> io::Result<Arc<AtomicBool>> {
 
 impl Watch {
     pub(super) fn new(on: Watched) -> Self {
+        let catching_up = on.shared.live.is_some();
+        if catching_up {
+            on.health.fail(CATCHING_UP, "views are catching up");
+        }
         Self {
             on,
             starts: HashMap::new(),
             last_close_look: None,
+            catching_up,
         }
     }
 
@@ -113,6 +122,7 @@ impl Watch {
             if control.silence() < super::STUCK {
                 self.on.health.beat();
             }
+            self.look_at_views();
             self.look_closely();
             let (ingested, dead) = self.on.shared.tally.shown();
             bar.set_position(self.on.shared.tally.records());
@@ -211,6 +221,20 @@ impl Watch {
             on.metrics.ledger_size(bytes);
         }
         self.look_at_repositories();
+    }
+
+    /// Until all that was there at the start is in what is published.
+    fn look_at_views(&mut self) {
+        let Some(live) = self.on.shared.live.as_ref().filter(|_| self.catching_up) else {
+            return;
+        };
+        let published = live.publisher.newest().map(|published| published.epoch);
+        let caught_up = self.on.control.caught_up();
+        if caught_up.is_some_and(|caught_up| published.is_some_and(|published| published >= caught_up)) {
+            self.catching_up = false;
+            tracing::info!("views have caught up with their source");
+            self.on.health.clear(CATCHING_UP);
+        }
     }
 
     fn look_at_repositories(&mut self) {

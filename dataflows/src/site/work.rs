@@ -1,6 +1,6 @@
 //! What each timely worker does: build its part of the dataflow, step, and ack what is durable.
 
-use super::{graph, report::Tallied};
+use super::{graph, live::Live, report::Tallied};
 use crate::runtime::{Bindings, Control, read::Reading};
 use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) control: Arc<Control>,
     pub(super) metrics: Metrics,
     pub(super) tally: Tallied,
+    /// The views, where any are wanted.
+    pub(super) live: Option<Live>,
 }
 
 /// The time of this machine.

@@ -8,6 +8,7 @@ pub mod catalogue;
 pub mod error;
 pub mod kafka;
 pub mod log;
+pub mod record;
 pub mod replay;
 pub mod source;
 

@@ -17,6 +17,7 @@ use parquet::{
         arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
     },
     errors::ParquetError,
+    file::metadata::{ParquetMetaData, RowGroupMetaData},
 };
 use std::{
     fs::File,
@@ -51,6 +52,7 @@ impl Columns {
     pub(super) fn new(file: File, size: u64, count: Arc<AtomicU64>, block: u64) -> io::Result<Self> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(&error))?;
         let column = body_column(builder.schema())?;
+        sound(builder.metadata(), column, size)?;
         let rows = builder.metadata().file_metadata().num_rows();
         let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
         let batches = builder
@@ -157,6 +159,37 @@ fn body_column(schema: &Schema) -> io::Result<usize> {
             format!("column `{}` is {other}, not text or bytes", field.name()),
         )),
     }
+}
+
+/// The parser takes the places and sizes of the column's chunks as they are: are they inside the file?
+fn sound(metadata: &ParquetMetaData, column: usize, size: u64) -> io::Result<()> {
+    let inside = |group: &RowGroupMetaData| -> Option<bool> {
+        let chunk = group.columns().get(column)?;
+        let data = u64::try_from(chunk.data_page_offset()).ok()?;
+        let start = match chunk.dictionary_page_offset() {
+            Some(dictionary) => u64::try_from(dictionary).ok()?,
+            None => data,
+        };
+        let length = u64::try_from(chunk.compressed_size()).ok()?;
+        let rows = u64::try_from(group.num_rows()).ok()?;
+        let values = u64::try_from(chunk.num_values()).ok()?;
+        Some(start.checked_add(length)? <= size && data < size && rows == values)
+    };
+    let count = |group: &RowGroupMetaData| group.num_rows().max(0);
+    let rows: i64 = metadata
+        .row_groups()
+        .iter()
+        .map(count)
+        .fold(0, i64::saturating_add);
+    let all = metadata
+        .row_groups()
+        .iter()
+        .all(|group| inside(group) == Some(true));
+    if all && rows == metadata.file_metadata().num_rows() {
+        return Ok(());
+    }
+    let detail = "its footer tells of rows or places that are not in the file";
+    Err(io::Error::new(io::ErrorKind::InvalidData, detail))
 }
 
 fn damaged(error: &ParquetError) -> io::Error {

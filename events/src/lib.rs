@@ -20,6 +20,7 @@ pub mod kind;
 pub mod listing;
 pub mod outcome;
 pub mod payload;
+mod quotes;
 pub mod record;
 pub mod recorded;
 pub mod request;

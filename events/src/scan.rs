@@ -16,21 +16,20 @@
 //!
 //! A line of a recording of `{"topic", "key", "value"}` has no type, so it is never taken for an event.
 
-use crate::{EventType, Glimpse, MAX_BODY_BYTES, Micros, payload};
+use crate::{EventType, Glimpse, Micros, payload, quotes::Quotes};
 use std::borrow::Cow;
 
 /// Reads a body that has the form that Hermes gives it; see the module.
 pub fn scan(body: &[u8]) -> Option<Glimpse<'_>> {
-    if body.len() > MAX_BODY_BYTES {
-        return None;
-    }
     let text = simdutf8::basic::from_utf8(trimmed(body)).ok()?;
-    // Without them every space is a space, and no string has what must be escaped.
-    if text.bytes().fold(false, |any, byte| any | (byte < b' ')) {
-        return None;
-    }
+    let quotes = Quotes::of(text.as_bytes())?;
     let mut found = Found::default();
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor {
+        text,
+        at: 0,
+        quotes: quotes.places(),
+        escapes: quotes.escapes,
+    };
     envelope(&mut cursor, &mut found)?;
     (cursor.at == text.len()).then_some(())?;
     found.glimpse()
@@ -133,7 +132,7 @@ impl<'a> Found<'a> {
     }
 }
 
-fn envelope<'a>(cursor: &mut Cursor<'a>, found: &mut Found<'a>) -> Option<()> {
+fn envelope<'a>(cursor: &mut Cursor<'a, '_>, found: &mut Found<'a>) -> Option<()> {
     cursor.object(|cursor, key| match cursor.value()? {
         Value::Text(text) => match found.of_envelope(key) {
             Some(slot) => keep(slot, text),
@@ -152,7 +151,7 @@ fn envelope<'a>(cursor: &mut Cursor<'a>, found: &mut Found<'a>) -> Option<()> {
     })
 }
 
-fn payload_fields<'a>(cursor: &mut Cursor<'a>, found: &mut Found<'a>) -> Option<()> {
+fn payload_fields<'a>(cursor: &mut Cursor<'a, '_>, found: &mut Found<'a>) -> Option<()> {
     cursor.object(|cursor, key| match cursor.value()? {
         Value::Text(text) => match key {
             b"reason" => {
@@ -231,12 +230,15 @@ impl<'a> Text<'a> {
     }
 }
 
-struct Cursor<'a> {
+/// A place in the text, with the quotes that are not behind it.
+struct Cursor<'a, 'q> {
     text: &'a str,
     at: usize,
+    quotes: &'q [u16],
+    escapes: bool,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> Cursor<'a, '_> {
     /// The next byte that is no space, which stays.
     #[inline(always)]
     fn peek(&mut self) -> Option<u8> {
@@ -265,7 +267,6 @@ impl<'a> Cursor<'a> {
             return Some(());
         }
         loop {
-            self.pass(b'"')?;
             let key = self.string()?;
             if key.escaped {
                 return None;
@@ -285,10 +286,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     fn value(&mut self) -> Option<Value<'a>> {
         match self.peek()? {
-            b'"' => {
-                self.at += 1;
-                self.string().map(Value::Text)
-            }
+            b'"' => self.string().map(Value::Text),
             b'n' => self.word("null").map(|()| Value::Null),
             b't' => self.word("true").map(|()| Value::Bool),
             b'f' => self.word("false").map(|()| Value::Bool),
@@ -305,40 +303,19 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    /// A string, from after its opening quote to after its closing one.
+    /// A string, which begins at the next byte that is no space.
     #[inline(always)]
     fn string(&mut self) -> Option<Text<'a>> {
-        let start = self.at;
-        let end = start + memchr::memchr2(b'"', b'\\', self.text.as_bytes().get(start..)?)?;
-        if self.text.as_bytes()[end] == b'"' {
-            self.at = end + 1;
-            return Some(Text {
-                raw: self.text.get(start..end)?,
-                escaped: false,
-            });
-        }
-        self.escaped_string(start, end)
-    }
-
-    /// The rest of a string from its first backslash on.
-    #[cold]
-    fn escaped_string(&mut self, start: usize, mut at: usize) -> Option<Text<'a>> {
-        let bytes = self.text.as_bytes();
-        loop {
-            if bytes[at] == b'"' {
-                self.at = at + 1;
-                return Some(Text {
-                    raw: self.text.get(start..at)?,
-                    escaped: true,
-                });
-            }
-            at += match *bytes.get(at + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-                b'u' if is_character(bytes.get(at + 2..at + 6)?) => 6,
-                _ => return None,
-            };
-            at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
-        }
+        self.peek()?;
+        let [opening, closing, quotes @ ..] = self.quotes else {
+            return None;
+        };
+        (self.at == usize::from(*opening)).then_some(())?;
+        let raw = self.text.get(self.at + 1..usize::from(*closing))?;
+        self.at = usize::from(*closing) + 1;
+        self.quotes = quotes;
+        let escaped = self.escapes && escapes_of(raw)?;
+        Some(Text { raw, escaped })
     }
 
     /// A number as JSON has it, too short to be infinite.
@@ -369,6 +346,25 @@ impl<'a> Cursor<'a> {
         self.at += end;
         bytes.get(..end)
     }
+}
+
+/// Whether there are escapes in a string; `None` if one of them is none of JSON.
+#[cold]
+fn escapes_of(raw: &str) -> Option<bool> {
+    let mut rest = raw.as_bytes();
+    let mut any = false;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        any = true;
+        rest = match rest.get(at + 1..)? {
+            [b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => rest,
+            [b'u', digits @ ..] => {
+                let (character, rest) = digits.split_at_checked(4)?;
+                is_character(character).then_some(rest)?
+            }
+            _ => return None,
+        };
+    }
+    Some(any)
 }
 
 /// Four hexadecimal digits that are no half of a pair.

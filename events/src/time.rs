@@ -37,7 +37,7 @@ impl Micros {
 
 /// `YYYY-MM-DD?hh:mm:ss[.fraction][zone]`.
 fn iso(text: &[u8]) -> Option<Micros> {
-    let (fixed, mut rest) = text.split_at_checked(19)?;
+    let (fixed, mut rest) = text.split_first_chunk::<19>()?;
     for (at, wanted) in [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')] {
         if fixed[at] != wanted {
             return None;
@@ -61,9 +61,9 @@ fn iso(text: &[u8]) -> Option<Micros> {
         }
         rest = &fraction[digits..];
     }
-    let two = |at: usize| number(&fixed[at..at + 2]).map(|n| n as i8);
+    let two = |at: usize| number(&[fixed[at], fixed[at + 1]]).map(|n| n as i8);
     let local = moment(
-        number(&fixed[..4])?,
+        i32::from(two(0)?) * 100 + i32::from(two(2)?),
         [two(5)?, two(8)?, two(11)?, two(14)?, two(17)?],
         micros,
     )?;
@@ -112,9 +112,38 @@ fn moment(year: i32, [month, day, hour, minute, second]: [i8; 5], micros: i32) -
     if !(0..1_000_000).contains(&micros) {
         return None;
     }
+    // All but the oldest and the furthest, without a library that knows those too.
+    if (1970..2200).contains(&year) {
+        let days = i64::from(days_since_1970(year, month, day)?);
+        let [hour, minute, second] = [hour, minute, second].map(i64::from);
+        let sound = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);
+        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+        return sound.then_some(Micros(seconds * 1_000_000 + i64::from(micros)));
+    }
     let year = i16::try_from(year).ok()?;
     let civil = civil::DateTime::new(year, month, day, hour, minute, second, micros * 1000).ok()?;
     Some(Micros(Offset::UTC.to_timestamp(civil).ok()?.as_microsecond()))
+}
+
+/// Of the Gregorian calendar; `None` if there is no such day. The year counts from 1 March, so that a leap
+/// day is its last.
+fn days_since_1970(year: i32, month: i8, day: i8) -> Option<i32> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        2 => 28 + i8::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) {
+        return None;
+    }
+    let (year, month) = match i32::from(month) {
+        month @ ..3 => (year - 1, month + 9),
+        month => (year, month - 3),
+    };
+    let before = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5;
+    Some(before + i32::from(day) - 1 - 719_468)
 }
 
 fn number(digits: &[u8]) -> Option<i32> {
@@ -178,6 +207,26 @@ mod tests {
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5000000)",
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5, 6)",
             "2023-09-01 12:00:0é",
+        ] {
+            assert_eq!(Micros::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_is_the_one_that_the_calendar_has() {
+        for year in 1969..2202i16 {
+            for (month, day) in (1..=13i8).flat_map(|month| (0..=32i8).map(move |day| (month, day))) {
+                let text = format!("{year}-{month:02}-{day:02} 23:59:59.999999");
+                let known = civil::DateTime::new(year, month, day, 23, 59, 59, 999_999_000)
+                    .ok()
+                    .map(|at| Micros(Offset::UTC.to_timestamp(at).unwrap().as_microsecond()));
+                assert_eq!(Micros::parse(&text), known, "{text}");
+            }
+        }
+        for text in [
+            "2026-01-01 24:00:00",
+            "2026-01-01 00:60:00",
+            "2026-01-01 00:00:60",
         ] {
             assert_eq!(Micros::parse(text), None, "{text}");
         }

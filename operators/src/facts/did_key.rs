@@ -18,7 +18,7 @@ pub struct DidKey {
 impl DidKey {
     /// The key of `scope:name`.
     pub fn new(scope: &str, name: &str) -> Self {
-        let mut buffer = [0u8; 640];
+        let mut buffer = [0u8; 256];
         let length = scope.len() + 1 + name.len();
         let hash = match buffer.get_mut(..length) {
             Some(bytes) => {

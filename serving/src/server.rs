@@ -1,6 +1,7 @@
-//! `/livez`, `/readyz` and `/metrics`, on a thread of their own so that nothing else can starve them.
+//! `/livez`, `/readyz` and `/metrics`, on a thread of their own so that nothing else can starve them; and the views,
+//! of which that thread only passes the bytes on.
 
-use crate::{Health, Metrics, ServeError};
+use crate::{Health, Metrics, ServeError, http::ViewsApi};
 use axum::{
     Json, Router,
     extract::State,
@@ -58,6 +59,20 @@ struct Shown {
 ///
 /// The address cannot be listened on: wrong, not this host's, or another program's.
 pub fn serve(listen: &str, metrics: Metrics, health: Arc<Health>) -> Result<Server, ServeError> {
+    serve_with_views(listen, metrics, health, None)
+}
+
+/// As [`serve`], with `views` under `/api/v1/views`.
+///
+/// # Errors
+///
+/// As [`serve`]; and the address is not this host alone and the views have no token.
+pub fn serve_with_views(
+    listen: &str,
+    metrics: Metrics,
+    health: Arc<Health>,
+    views: Option<ViewsApi>,
+) -> Result<Server, ServeError> {
     let wrong = |source| ServeError::Address {
         listen: listen.to_owned(),
         source,
@@ -67,6 +82,14 @@ pub fn serve(listen: &str, metrics: Metrics, health: Arc<Health>) -> Result<Serv
         source,
     };
     let addresses: Vec<_> = listen.to_socket_addrs().map_err(wrong)?.collect();
+    let is_loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    if !is_loopback && views.as_ref().is_some_and(|views| !views.is_protected()) {
+        return Err(ServeError::Unprotected {
+            listen: listen.to_owned(),
+            what: "a token is",
+            next: "set `http.views.token`",
+        });
+    }
     let listener = TcpListener::bind(addresses.as_slice()).map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
     listener.set_nonblocking(true).map_err(bind)?;
@@ -79,7 +102,8 @@ pub fn serve(listen: &str, metrics: Metrics, health: Arc<Health>) -> Result<Serv
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
-        .with_state(Shown { metrics, health });
+        .with_state(Shown { metrics, health })
+        .merge(views.map(|views| views.router()).unwrap_or_default());
     let thread = std::thread::Builder::new()
         .name("http".into())
         .spawn(move || runtime.block_on(run(listener, app, stopped)))

@@ -142,6 +142,11 @@ impl Engine {
         }
     }
 
+    /// The longest that a statement may take.
+    pub fn time_limit(&self) -> Duration {
+        self.inner.limits.time
+    }
+
     /// A statement is asked now; it has the time that is allowed, or `time` if that is less.
     pub fn ask(&self, time: Option<Duration>, cancel: Option<tokio::sync::watch::Receiver<u64>>) -> Asked {
         let limit = time.map_or(self.inner.limits.time, |time| time.min(self.inner.limits.time));

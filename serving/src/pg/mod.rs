@@ -1,0 +1,208 @@
+//! SQL over the PostgreSQL protocol: for psql, drivers and dashboards.
+//!
+//! ```text
+//!   psql, psycopg, JDBC, Grafana --TLS, SCRAM--> connection --statements--> engine --> one published epoch
+//! ```
+//!
+//! In:    connections; most of the protocol is the library's.
+//! Out:   rows, as they are made; errors with their SQLSTATE.
+//! State: what each connection has prepared, and how it wants its rows.
+//!
+//! It runs on threads of its own, and shares nothing with the dataflow but what is published.
+
+mod connection;
+mod handler;
+mod settings;
+mod startup;
+mod tls;
+mod words;
+
+pub use settings::{SqlSettings, TlsFiles};
+
+use crate::{
+    Metrics, Offered, ServeError,
+    sql::{Engine, Epochs},
+};
+use connection::Cancels;
+use handler::Types;
+use pgwire::api::RandomPidSecretKeyGenerator;
+use startup::Users;
+use std::{
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{runtime::Runtime, sync::Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+/// How long statements may take once the server is told to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// Connections beyond the most that are allowed that are told so; more are closed without a word.
+const WAITING_ROOM: usize = 32;
+/// Threads that plan statements and wait for replicas, at most.
+const BLOCKING_THREADS: usize = 64;
+
+/// What all connections share.
+struct Door {
+    settings: SqlSettings,
+    engine: Engine,
+    tls: Option<TlsAcceptor>,
+    tls_required: bool,
+    users: Option<Arc<Users>>,
+    keys: Arc<RandomPidSecretKeyGenerator>,
+    cancels: Arc<Cancels>,
+    types: Arc<Types>,
+    metrics: Metrics,
+}
+
+/// A running SQL server; it stops when this is dropped.
+pub struct SqlServer {
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl SqlServer {
+    /// The address it listens on; the port is a real one, also where 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for SqlServer {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if tokio::runtime::Handle::try_current().is_ok() {
+            // Waiting would stop whoever drops it.
+            runtime.shutdown_background();
+        } else {
+            runtime.shutdown_timeout(STOP_PATIENCE);
+        }
+    }
+}
+
+/// Serves these views, as `epochs` gives them, as `settings` say; not at all, when they name no address.
+///
+/// # Errors
+///
+/// The address cannot be listened on; it is not this host alone and there is no TLS or no user; a password, a
+/// certificate or a key cannot be read.
+pub fn serve(
+    settings: &SqlSettings,
+    epochs: Arc<dyn Epochs>,
+    offered: Vec<Offered>,
+    metrics: Metrics,
+) -> Result<Option<SqlServer>, ServeError> {
+    let Some(listen) = &settings.listen else {
+        return Ok(None);
+    };
+    let wrong = |source| ServeError::Address {
+        listen: listen.clone(),
+        source,
+    };
+    let bind = |source| ServeError::SqlBind {
+        listen: listen.clone(),
+        source,
+    };
+    let addresses: Vec<SocketAddr> = listen.to_socket_addrs().map_err(wrong)?.collect();
+    let is_loopback = addresses.iter().all(|address| address.ip().is_loopback());
+    let door = door(settings, listen, is_loopback, epochs, offered, metrics)?;
+    let listener = TcpListener::bind(addresses.as_slice()).map_err(bind)?;
+    let address = listener.local_addr().map_err(bind)?;
+    listener.set_nonblocking(true).map_err(bind)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(usize::from(settings.threads.max(1)))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("sql")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Thread)?;
+    runtime.spawn(accept(listener, Arc::new(door)));
+    Ok(Some(SqlServer {
+        address,
+        runtime: Some(runtime),
+    }))
+}
+
+fn door(
+    settings: &SqlSettings,
+    listen: &str,
+    is_loopback: bool,
+    epochs: Arc<dyn Epochs>,
+    offered: Vec<Offered>,
+    metrics: Metrics,
+) -> Result<Door, ServeError> {
+    let unprotected = |what, next| ServeError::Unprotected {
+        listen: listen.to_owned(),
+        what,
+        next,
+    };
+    if !is_loopback && settings.tls.is_none() {
+        let next = "set `sql.tls.certificate_file` and `sql.tls.key_file`";
+        return Err(unprotected("TLS is", next));
+    }
+    if !is_loopback && settings.users.is_empty() {
+        return Err(unprotected("passwords are", "name who may ask under `sql.users`"));
+    }
+    let secrets = settings
+        .users
+        .iter()
+        .map(|(user, place)| {
+            Ok((
+                user.clone(),
+                place.read(&format!("the password of SQL user `{user}`"))?,
+            ))
+        })
+        .collect::<Result<_, ServeError>>()?;
+    Ok(Door {
+        tls: settings.tls.as_ref().map(tls::acceptor).transpose()?,
+        tls_required: !is_loopback,
+        users: (!settings.users.is_empty()).then(|| Arc::new(Users::new(&secrets))),
+        keys: startup::keys(),
+        cancels: Arc::default(),
+        types: Arc::new(Types::new()),
+        engine: Engine::new(settings.limits(), epochs, offered, metrics.clone())?,
+        settings: settings.clone(),
+        metrics,
+    })
+}
+
+async fn accept(listener: TcpListener, door: Arc<Door>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "SQL is not served");
+            return;
+        }
+    };
+    let places = Arc::new(Semaphore::new(door.settings.max_connections.max(1) as usize));
+    let waiting_room = Arc::new(Semaphore::new(WAITING_ROOM));
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, say: they come back when connections end.
+                tracing::warn!(%error, "a SQL connection could not be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let place = Arc::clone(&places).try_acquire_owned().ok();
+        // Calling off a statement takes a connection too, which must be there when all are in use.
+        let waits = match place {
+            Some(_) => None,
+            None => match Arc::clone(&waiting_room).try_acquire_owned() {
+                Ok(waits) => Some(waits),
+                Err(_) => continue,
+            },
+        };
+        let door = Arc::clone(&door);
+        tokio::spawn(async move {
+            if let Err(error) = connection::serve(stream, door, place).await {
+                tracing::debug!(%from, %error, "a SQL connection broke");
+            }
+            drop(waits);
+        });
+    }
+}

@@ -1,0 +1,79 @@
+//! How SQL is served, as configured.
+
+use crate::{secret::SecretPlace, sql::Limits};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+/// SQL over the PostgreSQL protocol. Off loopback it needs `tls` and `users`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SqlSettings {
+    /// Where to listen, `address:port`; nowhere by default.
+    pub listen: Option<String>,
+    /// The certificate that the server shows.
+    pub tls: Option<TlsFiles>,
+    /// Who may ask, and where their passwords are. On loopback, anyone may when there are none.
+    pub users: BTreeMap<String, SecretPlace>,
+    /// Most connections at once, 1 to 10 000; one more is told so (SQLSTATE 53300).
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_connections: u32,
+    /// Longest a statement may take, its rows included, in milliseconds. A client may ask for less, by
+    /// `set statement_timeout`.
+    #[schemars(range(min = 1))]
+    pub statement_timeout_ms: u64,
+    /// Longest a connection may be silent, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub idle_timeout_ms: u64,
+    /// Most rows of one answer.
+    #[schemars(range(min = 1))]
+    pub max_rows: u64,
+    /// Most memory of one statement, in MiB: what it sorts, groups and joins.
+    #[schemars(range(min = 1))]
+    pub statement_memory_mib: u32,
+    /// Most memory of all statements together, in MiB.
+    #[schemars(range(min = 1))]
+    pub memory_mib: u32,
+    /// Threads that run statements, 1 to 64. A statement has one.
+    #[schemars(range(min = 1, max = 64))]
+    pub threads: u16,
+}
+
+impl Default for SqlSettings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            tls: None,
+            users: BTreeMap::new(),
+            max_connections: 50,
+            statement_timeout_ms: 30_000,
+            idle_timeout_ms: 3_600_000,
+            max_rows: 10_000_000,
+            statement_memory_mib: 256,
+            memory_mib: 512,
+            threads: 2,
+        }
+    }
+}
+
+/// A certificate and its key, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The file of the certificate, and of those that vouch for it.
+    pub certificate_file: PathBuf,
+    /// The file of the key.
+    pub key_file: PathBuf,
+}
+
+impl SqlSettings {
+    pub(super) fn limits(&self) -> Limits {
+        let bytes = |mib: u32| usize::try_from(u64::from(mib) << 20).unwrap_or(usize::MAX);
+        Limits {
+            time: Duration::from_millis(self.statement_timeout_ms),
+            rows: self.max_rows,
+            memory_bytes: bytes(self.statement_memory_mib),
+            all_memory_bytes: bytes(self.memory_mib),
+        }
+    }
+}

@@ -136,6 +136,28 @@ fn a_late_transfer_amends_its_hour() {
 }
 
 #[test]
+fn quantiles_are_of_the_nearest_rank() {
+    let ran = (1..=100).map(|rank| match rank {
+        1..50 => 1,
+        50 => 2,
+        51..95 => 3,
+        95 => 4,
+        _ => 5,
+    });
+    let attempts = ran.zip(0..).map(|(ran_ms, event)| {
+        Fact::Attempt(Attempt {
+            ran_ms,
+            ..done(event, 0)
+        })
+    });
+    let rows = last(at_each_epoch(1, &[attempts.collect()], the_transfers));
+    assert_eq!(
+        (rows[0].took[2].p50_ms, rows[0].took[2].p95_ms),
+        (Some(2), Some(4))
+    );
+}
+
+#[test]
 fn deletions_are_no_transfers_and_fail_without_a_source() {
     let deletion = Attempt {
         step: Step::DeletionFailed,

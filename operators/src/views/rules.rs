@@ -7,8 +7,8 @@
 //!
 //! In:    what was said of rules, in any order, repeats too; attempts, each once.
 //! Out:   `(Rule, epoch, +1 or -1)`, one live row for each rule that any event named.
-//! State: 150 bytes for each such rule, and 8 for each RSE with OK locks; rules are never forgotten, because
-//!        no event says that one ended.
+//! State: some 200 bytes for each such rule, 300 where locks are OK; rules are never forgotten, because no
+//!        event says that one ended.
 //!
 //! A rule whose owner is notified of nothing is known by its queued transfers alone: its DID and word are unknown.
 
@@ -69,7 +69,7 @@ impl ViewRow for Rule {
         name: "rules",
         meaning: "What events, and events alone, said of a replication rule: the newest word and its percentage, RSEs \
                   where locks of a dataset were once OK, and transfers queued for it; null is unknown.",
-        cost: "150 bytes for each rule ever named, and 8 for each of its RSEs; rules are never forgotten.",
+        cost: "Some 200 bytes for each rule ever named, 300 where locks are OK; rules are never forgotten.",
     };
 
     fn schema() -> SchemaRef {

@@ -57,9 +57,36 @@ pub struct Glimpse<'a> {
     pub transferred_at: Option<&'a str>,
 }
 
-impl Glimpse<'_> {
+impl<'a> Glimpse<'a> {
+    /// Of an event that says nothing.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            event_type: EventType::Other(Cow::Borrowed("")),
+            created_at: Micros(0),
+            id: None,
+            scope: None,
+            name: None,
+            rse: None,
+            rse_id: None,
+            dst_rse: None,
+            src_rse: None,
+            bytes: None,
+            adler32: None,
+            request_id: None,
+            rule_id: None,
+            dataset: None,
+            dataset_scope: None,
+            reason: None,
+            progress: None,
+            requested_at: None,
+            submitted_at: None,
+            started_at: None,
+            transferred_at: None,
+        }
+    }
+
     /// The RSE whose replica it is about: where a transfer goes, where a file was deleted.
-    pub fn replica_rse(&self) -> Option<&str> {
+    pub fn replica_rse(&self) -> Option<&'a str> {
         self.dst_rse.or(self.rse)
     }
 }

@@ -22,12 +22,13 @@ use std::borrow::Cow;
 /// Reads a body that has the form that Hermes gives it; see the module.
 pub fn scan(body: &[u8]) -> Option<Glimpse<'_>> {
     let text = simdutf8::basic::from_utf8(trimmed(body)).ok()?;
-    let quotes = Quotes::of(text.as_bytes())?;
-    let mut found = Found::default();
+    let mut quotes = Quotes::new();
+    quotes.find(text.as_bytes())?;
+    let mut found = Found::new();
     let mut cursor = Cursor {
         text,
         at: 0,
-        quotes: quotes.places(),
+        closing: quotes.closing(),
         escapes: quotes.escapes,
     };
     envelope(&mut cursor, &mut found)?;
@@ -46,57 +47,29 @@ fn trimmed(mut body: &[u8]) -> &[u8] {
     body
 }
 
-/// The fields as they came.
-#[derive(Default)]
+/// The fields found so far.
 struct Found<'a> {
     event_type: Option<&'a str>,
     created_at: Option<&'a str>,
-    id: Option<&'a str>,
-    scope: Option<&'a str>,
-    name: Option<&'a str>,
-    rse: Option<&'a str>,
-    rse_id: Option<&'a str>,
-    dst_rse: Option<&'a str>,
-    src_rse: Option<&'a str>,
-    bytes: Option<u64>,
     checksum_adler: Option<&'a str>,
-    request_id: Option<&'a str>,
-    rule_id: Option<&'a str>,
-    dataset: Option<&'a str>,
-    dataset_scope: Option<&'a str>,
-    reason: Option<Cow<'a, str>>,
-    progress: Option<i64>,
-    requested_at: Option<&'a str>,
-    submitted_at: Option<&'a str>,
-    started_at: Option<&'a str>,
-    transferred_at: Option<&'a str>,
+    glimpse: Glimpse<'a>,
 }
 
 impl<'a> Found<'a> {
-    fn glimpse(self) -> Option<Glimpse<'a>> {
-        Some(Glimpse {
-            event_type: EventType::parse(Cow::Borrowed(self.event_type?)),
-            created_at: Micros::parse(self.created_at?)?,
-            id: self.id,
-            scope: self.scope,
-            name: self.name,
-            rse: self.rse,
-            rse_id: self.rse_id,
-            dst_rse: self.dst_rse,
-            src_rse: self.src_rse,
-            bytes: self.bytes,
-            adler32: self.checksum_adler.and_then(payload::adler32),
-            request_id: self.request_id,
-            rule_id: self.rule_id,
-            dataset: self.dataset,
-            dataset_scope: self.dataset_scope,
-            reason: self.reason,
-            progress: self.progress,
-            requested_at: self.requested_at,
-            submitted_at: self.submitted_at,
-            started_at: self.started_at,
-            transferred_at: self.transferred_at,
-        })
+    fn new() -> Self {
+        Self {
+            event_type: None,
+            created_at: None,
+            checksum_adler: None,
+            glimpse: Glimpse::nothing(),
+        }
+    }
+
+    fn glimpse(mut self) -> Option<Glimpse<'a>> {
+        self.glimpse.event_type = EventType::parse(Cow::Borrowed(self.event_type?));
+        self.glimpse.created_at = Micros::parse(self.created_at?)?;
+        self.glimpse.adler32 = self.checksum_adler.and_then(payload::adler32);
+        Some(self.glimpse)
     }
 
     /// Where the text of an envelope's field goes; `None` where nobody wants it.
@@ -104,7 +77,7 @@ impl<'a> Found<'a> {
         Some(match key {
             b"event_type" => &mut self.event_type,
             b"created_at" => &mut self.created_at,
-            b"id" => &mut self.id,
+            b"id" => &mut self.glimpse.id,
             _ => return None,
         })
     }
@@ -112,21 +85,21 @@ impl<'a> Found<'a> {
     /// Where the text of a payload's field goes; `None` where nobody wants it.
     fn of_payload(&mut self, key: &[u8]) -> Option<&mut Option<&'a str>> {
         Some(match key {
-            b"scope" => &mut self.scope,
-            b"name" => &mut self.name,
-            b"rse" => &mut self.rse,
-            b"rse_id" => &mut self.rse_id,
-            b"dst-rse" => &mut self.dst_rse,
-            b"src-rse" => &mut self.src_rse,
+            b"scope" => &mut self.glimpse.scope,
+            b"name" => &mut self.glimpse.name,
+            b"rse" => &mut self.glimpse.rse,
+            b"rse_id" => &mut self.glimpse.rse_id,
+            b"dst-rse" => &mut self.glimpse.dst_rse,
+            b"src-rse" => &mut self.glimpse.src_rse,
             b"checksum-adler" => &mut self.checksum_adler,
-            b"request-id" => &mut self.request_id,
-            b"rule-id" | b"rule_id" => &mut self.rule_id,
-            b"dataset" | b"dataset_name" => &mut self.dataset,
-            b"datasetScope" | b"dataset_scope" => &mut self.dataset_scope,
-            b"created_at" => &mut self.requested_at,
-            b"submitted_at" => &mut self.submitted_at,
-            b"started_at" => &mut self.started_at,
-            b"transferred_at" => &mut self.transferred_at,
+            b"request-id" => &mut self.glimpse.request_id,
+            b"rule-id" | b"rule_id" => &mut self.glimpse.rule_id,
+            b"dataset" | b"dataset_name" => &mut self.glimpse.dataset,
+            b"datasetScope" | b"dataset_scope" => &mut self.glimpse.dataset_scope,
+            b"created_at" => &mut self.glimpse.requested_at,
+            b"submitted_at" => &mut self.glimpse.submitted_at,
+            b"started_at" => &mut self.glimpse.started_at,
+            b"transferred_at" => &mut self.glimpse.transferred_at,
             _ => return None,
         })
     }
@@ -157,7 +130,7 @@ fn payload_fields<'a>(cursor: &mut Cursor<'a, '_>, found: &mut Found<'a>) -> Opt
             b"reason" => {
                 let reason = text.unescaped()?;
                 if reason != "None" {
-                    found.reason = Some(reason);
+                    found.glimpse.reason = Some(reason);
                 }
                 Some(())
             }
@@ -170,11 +143,11 @@ fn payload_fields<'a>(cursor: &mut Cursor<'a, '_>, found: &mut Found<'a>) -> Opt
         Value::Object => None,
         Value::Null => Some(()),
         Value::Bool => (!payload::is_field(key)).then_some(()),
-        Value::Number(digits) => {
+        Value::Number(whole) => {
             match key {
-                b"bytes" | b"file-size" => found.bytes = Some(whole(digits)?),
-                b"progress" => found.progress = Some(whole(digits)?.try_into().ok()?),
-                b"length" => drop(whole(digits)?),
+                b"bytes" | b"file-size" => found.glimpse.bytes = Some(whole?),
+                b"progress" => found.glimpse.progress = Some(whole?.try_into().ok()?),
+                b"length" => drop(whole?),
                 b"duration" => {}
                 _ if payload::is_field(key) => return None,
                 _ => {}
@@ -195,21 +168,12 @@ fn keep<'a>(slot: &mut Option<&'a str>, text: Text<'a>) -> Option<()> {
     Some(())
 }
 
-/// A number that has digits only, and is no more than an `i64` holds.
-fn whole(digits: &[u8]) -> Option<u64> {
-    let small = digits.len() <= 18;
-    (small && digits.iter().all(u8::is_ascii_digit)).then(|| {
-        digits
-            .iter()
-            .fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
-    })
-}
-
-/// A JSON value. Of an object only that it begins here: whoever gets it reads it.
+/// A JSON value. Of a number its value, if it has no sign, fraction or exponent and at most 18 digits; of an
+/// object only that it begins here: whoever gets it reads it.
 enum Value<'a> {
     Null,
     Bool,
-    Number(&'a [u8]),
+    Number(Option<u64>),
     Text(Text<'a>),
     Object,
 }
@@ -230,11 +194,11 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A place in the text, with the quotes that are not behind it.
+/// A place in the text, with the ends of the strings that are not behind it.
 struct Cursor<'a, 'q> {
     text: &'a str,
     at: usize,
-    quotes: &'q [u16],
+    closing: &'q [u16],
     escapes: bool,
 }
 
@@ -306,20 +270,40 @@ impl<'a> Cursor<'a, '_> {
     /// A string, which begins at the next byte that is no space.
     #[inline(always)]
     fn string(&mut self) -> Option<Text<'a>> {
-        self.peek()?;
-        let [opening, closing, quotes @ ..] = self.quotes else {
+        (self.peek()? == b'"').then_some(())?;
+        // All strings before it were taken, so this one is the next that ends.
+        let [closing, rest @ ..] = self.closing else {
             return None;
         };
-        (self.at == usize::from(*opening)).then_some(())?;
-        let raw = self.text.get(self.at + 1..usize::from(*closing))?;
-        self.at = usize::from(*closing) + 1;
-        self.quotes = quotes;
+        let closing = usize::from(*closing);
+        let raw = self.text.get(self.at + 1..closing)?;
+        self.at = closing + 1;
+        self.closing = rest;
         let escaped = self.escapes && escapes_of(raw)?;
         Some(Text { raw, escaped })
     }
 
     /// A number as JSON has it, too short to be infinite.
-    fn number(&mut self) -> Option<&'a [u8]> {
+    #[inline(always)]
+    fn number(&mut self) -> Option<Option<u64>> {
+        let bytes = self.text.as_bytes();
+        let (mut end, mut whole) = (self.at, 0u64);
+        while let Some(digit @ b'0'..=b'9') = bytes.get(end) {
+            whole = whole.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            end += 1;
+        }
+        let digits = end - self.at;
+        let plain = matches!(bytes.get(end), Some(b',' | b'}' | b' '));
+        let sound = (1..=18).contains(&digits) && (digits == 1 || bytes.get(self.at) != Some(&b'0'));
+        if plain && sound {
+            self.at = end;
+            return Some(Some(whole));
+        }
+        self.other_number().map(|()| None)
+    }
+
+    #[cold]
+    fn other_number(&mut self) -> Option<()> {
         let bytes = self.text.as_bytes().get(self.at..)?;
         let digits_from = |at: usize| {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -344,7 +328,7 @@ impl<'a> Cursor<'a, '_> {
         }
         (end <= 32).then_some(())?;
         self.at += end;
-        bytes.get(..end)
+        Some(())
     }
 }
 

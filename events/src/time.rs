@@ -28,12 +28,37 @@ impl Micros {
     ///
     /// Digits beyond the microsecond are dropped.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(at) = usual(text.as_bytes()) {
+            return Some(at);
+        }
         match text.strip_prefix("datetime.datetime(") {
             Some(arguments) => python_repr(arguments),
             None => iso(text.as_bytes()),
         }
     }
 }
+
+/// `YYYY-MM-DD?hh:mm:ss.ffffff`, which nearly all are, of a year in which little has to be asked.
+fn usual(text: &[u8]) -> Option<Micros> {
+    let text: &[u8; 26] = text.try_into().ok()?;
+    let mut sound = matches!(text[10], b' ' | b'T');
+    for (at, wanted) in [(4, b'-'), (7, b'-'), (13, b':'), (16, b':'), (19, b'.')] {
+        sound &= text[at] == wanted;
+    }
+    let mut two = |at: usize| {
+        let (tens, ones) = (text[at].wrapping_sub(b'0'), text[at + 1].wrapping_sub(b'0'));
+        sound &= tens < 10 && ones < 10;
+        i32::from(tens) * 10 + i32::from(ones)
+    };
+    let year = two(0) * 100 + two(2);
+    let parts = [two(5), two(8), two(11), two(14), two(17)];
+    let micros = (two(20) * 100 + two(22)) * 100 + two(24);
+    (sound && USUAL_YEARS.contains(&year)).then_some(())?;
+    moment(year, parts.map(|part| part as i8), micros)
+}
+
+/// Years that are counted here; a library knows the older and the further ones.
+const USUAL_YEARS: std::ops::Range<i32> = 1970..2200;
 
 /// `YYYY-MM-DD?hh:mm:ss[.fraction][zone]`.
 fn iso(text: &[u8]) -> Option<Micros> {
@@ -112,8 +137,7 @@ fn moment(year: i32, [month, day, hour, minute, second]: [i8; 5], micros: i32) -
     if !(0..1_000_000).contains(&micros) {
         return None;
     }
-    // All but the oldest and the furthest, without a library that knows those too.
-    if (1970..2200).contains(&year) {
+    if USUAL_YEARS.contains(&year) {
         let days = i64::from(days_since_1970(year, month, day)?);
         let [hour, minute, second] = [hour, minute, second].map(i64::from);
         let sound = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);

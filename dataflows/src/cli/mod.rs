@@ -12,6 +12,7 @@ pub mod explain;
 pub mod ledger;
 pub mod logging;
 pub mod output;
+pub mod record;
 pub mod replay;
 pub mod rows;
 pub mod run;
@@ -45,6 +46,8 @@ pub struct Cli {
 enum Command {
     /// Read events and register their files, until stopped
     Run(run::RunArgs),
+    /// Write what a source has to files that replay reads
+    Record(record::RecordArgs),
     /// Make views and an archive of recorded events
     Replay(replay::ReplayArgs),
     /// Look at a configuration, at the services it names, and at recorded events
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Record(args) => record::record(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -7,6 +7,7 @@ mod kafka;
 mod messages;
 mod operators;
 mod outages;
+mod record;
 
 use anyhow::Result;
 use dbb_tests::Site;

@@ -17,7 +17,7 @@ mod format;
 use crate::{
     Metrics, Offered, ServeError,
     secret::{Secret, SecretPlace},
-    sql::Epochs,
+    sql::{Epochs, Limits},
 };
 use ask::{Ask, BadRequest};
 use axum::{
@@ -222,7 +222,7 @@ async fn view(
         response.headers_mut().insert(header::RETRY_AFTER, later);
         return response;
     };
-    let patience = Duration::from_millis(api.inner.settings.request_timeout_ms);
+    let patience = Duration::from_millis(api.inner.settings.request_timeout_ms).min(Limits::NONE.time);
     let deadline = Instant::now() + patience;
     let published = if offered.view.name == REPLICAS {
         let epochs = Arc::clone(&api.inner.epochs);

@@ -11,7 +11,10 @@ use super::{
 use async_trait::async_trait;
 use futures::{SinkExt, StreamExt};
 use pgwire::{
-    api::{ClientInfo, NoopHandler, PgWireConnectionState, cancel::CancelHandler},
+    api::{
+        ClientInfo, ClientPortalStore, NoopHandler, PgWireConnectionState, cancel::CancelHandler,
+        store::PortalStore,
+    },
     error::{ErrorInfo, PgWireError},
     messages::{PgWireBackendMessage, PgWireFrontendMessage, cancel::CancelRequest, startup::SecretKey},
     tokio::server::{MaybeTls, PgWireMessageServerCodec, negotiate_tls, process_error, process_message},
@@ -157,6 +160,21 @@ pub(super) async fn serve(
             lower_case_names(&mut socket);
         }
     }
+}
+
+/// The next message; none, when nothing comes for too long. An answer of which no more rows are fetched in its time
+/// is let go, and its epoch with it.
+async fn next_of_idle(
+    socket: &mut Socket,
+    door: &Door,
+) -> Option<Option<Result<PgWireFrontendMessage, PgWireError>>> {
+    let idle = Duration::from_millis(door.settings.idle_timeout_ms);
+    let first = idle.min(door.engine.time_limit());
+    if let Ok(message) = timeout(first, socket.next()).await {
+        return Some(message);
+    }
+    socket.portal_store().clear_portals();
+    timeout(idle - first, socket.next()).await.ok()
 }
 
 /// Clients write `DateStyle` as they like.

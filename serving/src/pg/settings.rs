@@ -70,7 +70,7 @@ impl SqlSettings {
     pub(super) fn limits(&self) -> Limits {
         let bytes = |mib: u32| usize::try_from(u64::from(mib) << 20).unwrap_or(usize::MAX);
         Limits {
-            time: Duration::from_millis(self.statement_timeout_ms),
+            time: Duration::from_millis(self.statement_timeout_ms).min(Limits::NONE.time),
             rows: self.max_rows,
             memory_bytes: bytes(self.statement_memory_mib),
             all_memory_bytes: bytes(self.memory_mib),

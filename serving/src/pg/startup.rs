@@ -1,7 +1,7 @@
 //! Who is there: TLS and a password, unless it is this host.
 
 use super::Door;
-use crate::secret::Secret;
+use crate::{secret::Secret, sql::functions::SERVER_VERSION};
 use async_trait::async_trait;
 use futures::Sink;
 use pgwire::{
@@ -21,9 +21,6 @@ use pgwire::{
     messages::{PgWireBackendMessage, PgWireFrontendMessage},
 };
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
-
-/// What clients take for the version of PostgreSQL; they ask what such a version understands.
-pub(super) const SERVER_VERSION: &str = "15.0 (dbb)";
 
 /// Salted passwords by user, as SCRAM-SHA-256 wants them.
 #[derive(Debug)]

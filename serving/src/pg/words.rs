@@ -1,6 +1,6 @@
 //! `SET`, `SHOW` and transactions: what clients say to get ready. Nothing is kept but how one connection wants its rows.
 
-use super::startup::SERVER_VERSION;
+use crate::sql::functions::setting as setting_of;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::sql::sqlparser::ast::{Expr, Set, Statement};
 use futures::{Sink, SinkExt};
@@ -26,6 +26,18 @@ const REPORTED: [(&str, &str); 5] = [
     ("timezone", "TimeZone"),
     ("application_name", "application_name"),
     ("search_path", "search_path"),
+];
+
+/// The settings that are kept; any other may be set too, to no effect.
+const KEPT: [&str; 8] = [
+    STATEMENT_TIMEOUT,
+    "datestyle",
+    "intervalstyle",
+    "timezone",
+    "application_name",
+    "search_path",
+    "bytea_output",
+    "extra_float_digits",
 ];
 
 /// The time that the client allows itself.
@@ -106,6 +118,9 @@ where
             .to_string(),
         _ => value,
     };
+    if !KEPT.contains(&name) {
+        return Ok(Response::Execution(Tag::new("SET")));
+    }
     client.metadata_mut().insert(name.to_owned(), value.clone());
     if let Some((_, reported)) = REPORTED.iter().find(|(known, _)| *known == name) {
         let status = ParameterStatus::new((*reported).to_owned(), value);
@@ -154,24 +169,13 @@ fn show(client: &impl ClientInfo, statement: &Statement, format: &Format) -> PgW
     let options = FormatOptions::from_client_metadata(client.metadata());
     let set = client.metadata().get(&name);
     let value = match (name.as_str(), set) {
-        ("server_version", _) => SERVER_VERSION.to_owned(),
-        ("server_version_num", _) => "150000".to_owned(),
-        ("catalogs", _) => "dbb".to_owned(),
-        ("transaction_isolation", _) => "read committed".to_owned(),
-        ("transaction_read_only" | "default_transaction_read_only", _) => "on".to_owned(),
+        ("server_version" | "server_version_num" | "transaction_isolation" | "transaction_read_only", _)
+        | (_, None) => match setting_of(&name) {
+            Some(value) => value.to_owned(),
+            None => formats(&name, &options)
+                .ok_or_else(|| wrong("42704", format!("there is no setting `{name}` here")))?,
+        },
         (_, Some(value)) => value.clone(),
-        (STATEMENT_TIMEOUT, None) => "0".to_owned(),
-        ("timezone", None) => "Etc/UTC".to_owned(),
-        ("search_path", None) => "public".to_owned(),
-        ("client_encoding" | "server_encoding", None) => "UTF8".to_owned(),
-        ("standard_conforming_strings" | "integer_datetimes", None) => "on".to_owned(),
-        ("max_identifier_length", None) => "63".to_owned(),
-        ("datestyle", None) => options.date_style,
-        ("intervalstyle", None) => options.interval_style,
-        ("bytea_output", None) => options.bytea_output,
-        ("extra_float_digits", None) => options.extra_float_digits.to_string(),
-        ("application_name", None) => String::new(),
-        _ => return Err(wrong("42704", format!("there is no setting `{name}` here"))),
     };
     let field = FieldInfo::new(name, None, None, Type::TEXT, format.format_for(0));
     let fields = Arc::new(vec![field]);
@@ -181,6 +185,19 @@ fn show(client: &impl ClientInfo, statement: &Statement, format: &Format) -> PgW
     let mut response = QueryResponse::new(fields, futures::stream::iter([Ok(row)]));
     response.set_command_tag("SHOW");
     Ok(Response::Query(response))
+}
+
+/// How rows are written, and what else a client may set.
+fn formats(name: &str, options: &FormatOptions) -> Option<String> {
+    Some(match name {
+        "catalogs" => "dbb".to_owned(),
+        STATEMENT_TIMEOUT => "0".to_owned(),
+        "datestyle" => options.date_style.clone(),
+        "intervalstyle" => options.interval_style.clone(),
+        "bytea_output" => options.bytea_output.clone(),
+        "extra_float_digits" => options.extra_float_digits.to_string(),
+        _ => return None,
+    })
 }
 
 /// There are no transactions; clients are told what they wait for.

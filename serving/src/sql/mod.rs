@@ -15,6 +15,7 @@ mod answer;
 mod as_of;
 mod engine;
 mod error;
+pub(crate) mod functions;
 mod memory;
 mod pin;
 mod session;

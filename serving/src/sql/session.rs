@@ -1,6 +1,6 @@
 //! What a statement is planned in: the functions and catalogue tables, which stay, and one epoch's views, which do not.
 
-use super::{SqlError, as_of::AsOf, tables::Pinned};
+use super::{SqlError, as_of::AsOf, functions, tables::Pinned};
 use crate::Offered;
 use datafusion::{
     catalog::{
@@ -67,6 +67,9 @@ impl Sessions {
             .build();
         let context = SessionContext::new_with_state(state);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| SqlError::from(*error))?;
+        for function in functions::all() {
+            context.register_udf(function);
+        }
         for name in UNBOUNDED {
             context.deregister_udf(name);
         }

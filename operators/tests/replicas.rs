@@ -1,297 +1,27 @@
 //! Whatever the order, the repeats, the epochs and the workers: the replicas are those of a plain fold of all that
 //! was said, sorted by version.
+
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
-    datatypes::{Int64Type, TimestampMicrosecondType},
-};
+#[path = "replicas/flow.rs"]
+mod flow;
+#[path = "replicas/fold.rs"]
+mod fold;
+
 use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
-    facts::{Basis, Change, Complete, DidKey, DidName, RseName, ScopeName, State},
-    publish::Publisher,
-    replicas::{Keeping, Notice, Replica, replicas},
+    facts::{Basis, Change, Complete, DidKey, RseName, ScopeName, State},
+    replicas::{Keeping, Notice, Replica},
     views::{
         Scan,
         rse_usage::{Amount, Usage},
     },
 };
+use flow::{lines, run};
+use fold::{Fact, NAMES, RSES, fold, usage};
 use proptest::prelude::*;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
-};
-use timely::dataflow::{
-    InputHandle,
-    operators::{Input, Inspect},
-};
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Fact {
-    Change(Change),
-    Complete(Complete),
-}
-
-/// scope, name, RSE, state, bytes, adler32, basis, time: as the view has them.
-type Line = (
-    String,
-    String,
-    String,
-    String,
-    Option<i64>,
-    Option<String>,
-    String,
-    i64,
-);
-
-/// What came out of one run.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Outcome {
-    sums: BTreeMap<Epoch, BTreeMap<Usage, Amount>>,
-    replicas: BTreeMap<Replica, isize>,
-    lines: BTreeSet<Line>,
-    late: Vec<Change>,
-}
-
-const NAMES: [(&str, &str); 4] = [
-    ("raw", "a"),
-    ("raw", "b"),
-    ("dp", "a"),
-    ("dp", "a long name/with.parts"),
-];
-const RSES: [&str; 3] = ["SLAC", "IN2P3", "LANCS"];
-
-fn name_of(did: DidKey) -> (&'static str, &'static str) {
-    *NAMES
-        .iter()
-        .find(|(scope, name)| DidKey::new(scope, name) == did)
-        .unwrap()
-}
-
-/// The oracle. Amounts and lines of all facts, by sorting them first.
-fn fold(facts: &[Fact]) -> BTreeSet<Line> {
-    type Key = (DidKey, RseName);
-    let mut seen: BTreeMap<Key, Micros> = BTreeMap::new();
-    let mut bytes: BTreeMap<Key, u64> = BTreeMap::new();
-    let mut adler32: BTreeMap<Key, u32> = BTreeMap::new();
-    let mut sorted = Vec::new();
-    for fact in facts {
-        match fact {
-            Fact::Complete(complete) => sorted.push(((complete.at, 0, None), fact)),
-            Fact::Change(change) => {
-                if let Some(rse) = change.rse {
-                    let key = (change.did, rse);
-                    if let Some(at) = change.seen() {
-                        let known = seen.entry(key).or_insert(at);
-                        *known = at.max(*known);
-                    }
-                    if change.bytes != Change::NO_BYTES {
-                        let known = bytes.entry(key).or_default();
-                        *known = change.bytes.max(*known);
-                    }
-                    let known = adler32.entry(key).or_default();
-                    *known = change.adler32.max(*known);
-                }
-                let absence = change.rse.is_none() && change.state == State::Gone;
-                let order = (change.version(), change.rse.is_some(), change.state, change.basis);
-                sorted.push((
-                    (
-                        change.at,
-                        if absence { 0 } else { 1 },
-                        (!absence).then_some(order),
-                    ),
-                    fact,
-                ));
-            }
-        }
-    }
-    sorted.sort();
-    let mut rows: BTreeMap<Key, (State, Basis, Micros, bool)> = BTreeMap::new();
-    for (_, fact) in sorted {
-        match fact {
-            Fact::Complete(complete) => rows.retain(|key, _| {
-                let covered = complete.rses.as_ref().is_none_or(|rses| rses.contains(&key.1))
-                    && complete
-                        .scopes
-                        .as_ref()
-                        .is_none_or(|scopes| scopes.contains(&ScopeName::new(name_of(key.0).0)));
-                !covered || seen.get(key).is_some_and(|seen| *seen >= complete.at)
-            }),
-            Fact::Change(change) => match (change.rse, change.state) {
-                (Some(rse), State::Gone) => {
-                    rows.remove(&(change.did, rse));
-                }
-                (Some(rse), state) => {
-                    rows.insert((change.did, rse), (state, change.basis, change.at, false));
-                }
-                (None, State::Gone) => rows.retain(|key, _| {
-                    key.0 != change.did || seen.get(key).is_some_and(|seen| *seen >= change.at)
-                }),
-                (None, _) => rows
-                    .iter_mut()
-                    .filter(|(key, _)| key.0 == change.did)
-                    .for_each(|(_, row)| {
-                        if matches!(row.0, State::Available | State::Bad | State::TemporaryUnavailable)
-                            || row.3
-                        {
-                            *row = (State::Unavailable, change.basis, change.at, true);
-                        }
-                    }),
-            },
-        }
-    }
-    rows.into_iter()
-        .map(|((did, rse), (state, basis, at, _))| {
-            let (scope, name) = name_of(did);
-            let of_did = |told: Option<u64>, others: &dyn Fn(&Key) -> Option<u64>| {
-                told.or_else(|| {
-                    RSES.iter()
-                        .filter_map(|rse| others(&(did, RseName::new(rse))))
-                        .max()
-                })
-            };
-            let bytes = of_did(bytes.get(&(did, rse)).copied(), &|key| bytes.get(key).copied());
-            let adler = |key: &Key| {
-                adler32
-                    .get(key)
-                    .filter(|adler32| **adler32 != 0)
-                    .map(|a| u64::from(*a))
-            };
-            let adler32 = of_did(adler(&(did, rse)), &adler);
-            (
-                scope.to_owned(),
-                name.to_owned(),
-                rse.to_string(),
-                state.to_string(),
-                bytes.map(|bytes| bytes as i64),
-                adler32.map(|adler32| format!("{adler32:08x}")),
-                basis.to_string(),
-                at.0,
-            )
-        })
-        .collect()
-}
-
-fn usage(lines: &BTreeSet<Line>) -> BTreeMap<Usage, Amount> {
-    let mut usage: BTreeMap<Usage, Amount> = BTreeMap::new();
-    for (scope, _, rse, state, bytes, ..) in lines {
-        let of = Usage {
-            rse: RseName::new(rse),
-            scope: ScopeName::new(scope),
-            state: State::parse(state).unwrap(),
-        };
-        let (files, total) = usage.entry(of).or_default();
-        *files += 1;
-        *total += bytes.unwrap_or(0) as isize;
-    }
-    usage
-}
-
-fn lines(batches: impl Iterator<Item = RecordBatch>) -> BTreeSet<Line> {
-    let mut lines = BTreeSet::new();
-    for batch in batches {
-        let text = |column: usize, row: usize| -> Option<String> {
-            let column: &ArrayRef = batch.column(column);
-            (!column.is_null(row)).then(|| column.as_string::<i32>().value(row).to_owned())
-        };
-        for row in 0..batch.num_rows() {
-            let bytes = batch.column(4);
-            let line = (
-                text(0, row).unwrap(),
-                text(1, row).unwrap(),
-                text(2, row).unwrap(),
-                text(3, row).unwrap(),
-                (!bytes.is_null(row)).then(|| bytes.as_primitive::<Int64Type>().value(row)),
-                text(5, row),
-                text(6, row).unwrap(),
-                batch
-                    .column(7)
-                    .as_primitive::<TimestampMicrosecondType>()
-                    .value(row),
-            );
-            assert!(lines.insert(line), "a replica twice");
-        }
-    }
-    lines
-}
-
-/// Feeds the facts, each at its epoch and from a worker that its place decides, and gathers what comes out.
-fn run(facts: &[(Epoch, Fact)], workers: usize, keeping: Keeping) -> Outcome {
-    let outcome = Arc::new(Mutex::new(Outcome::default()));
-    let publisher = Arc::new(Publisher::new(0));
-    let keeping = Keeping {
-        names: true,
-        emits: true,
-        publisher: Some(Arc::clone(&publisher)),
-        ..keeping
-    };
-    let (facts, filled) = (facts.to_vec(), Arc::clone(&outcome));
-    let guards = timely::execute(timely::Config::process(workers), move |worker| {
-        let mut changes = InputHandle::new();
-        let mut names = InputHandle::new();
-        let mut completes = InputHandle::new();
-        worker.dataflow::<Epoch, _, _>(|scope| {
-            let out = replicas(
-                scope.input_from(&mut changes),
-                scope.input_from(&mut names),
-                scope.input_from(&mut completes),
-                keeping.clone(),
-                |_: Notice| {},
-            );
-            let filled = [Arc::clone(&filled), Arc::clone(&filled), Arc::clone(&filled)];
-            let [sums, replicas, late] = filled;
-            out.sums.inner.inspect(move |(usage, epoch, amount)| {
-                let mut outcome = sums.lock().unwrap();
-                let known = outcome.sums.entry(*epoch).or_default().entry(*usage).or_default();
-                *known = (known.0 + amount.0, known.1 + amount.1);
-            });
-            out.replicas.inner.inspect(move |(replica, _, times)| {
-                *replicas.lock().unwrap().replicas.entry(*replica).or_default() += times;
-            });
-            out.late
-                .inspect(move |change| late.lock().unwrap().late.push(*change));
-        });
-        let mine: Vec<_> = facts
-            .iter()
-            .enumerate()
-            .filter(|(n, _)| n % worker.peers() == worker.index())
-            .collect();
-        let last = facts.iter().map(|(epoch, _)| *epoch).max().unwrap_or(0);
-        for epoch in 0..=last {
-            if epoch == 0 {
-                for (scope, name) in NAMES {
-                    names.send(DidName {
-                        did: DidKey::new(scope, name),
-                        scope: ScopeName::new(scope),
-                        name: name.into(),
-                    });
-                }
-            }
-            for (_, (_, fact)) in mine.iter().filter(|(_, (at, _))| *at == epoch) {
-                match fact {
-                    Fact::Change(change) => changes.send(*change),
-                    Fact::Complete(complete) => completes.send(complete.clone()),
-                }
-            }
-            names.advance_to(epoch + 1);
-            changes.advance_to(epoch + 1);
-            completes.advance_to(epoch + 1);
-            worker.step();
-        }
-    })
-    .unwrap();
-    for result in guards.join() {
-        result.unwrap();
-    }
-    let mut outcome = std::mem::take(&mut *outcome.lock().unwrap());
-    let published = publisher.newest().expect("the end is published");
-    let table = &published.tables["replicas"];
-    outcome.lines = lines(table.scan(&Scan::default()));
-    assert_eq!(table.rows(), outcome.lines.len());
-    outcome.replicas.retain(|_, times| *times != 0);
-    outcome
-}
+use std::collections::BTreeMap;
 
 fn total<'a>(sums: impl Iterator<Item = &'a BTreeMap<Usage, Amount>>) -> BTreeMap<Usage, Amount> {
     let mut total: BTreeMap<Usage, Amount> = BTreeMap::new();
@@ -398,7 +128,8 @@ fn check(facts: &[(Epoch, Fact)], workers: usize, eager: bool) {
     assert_eq!(outcome.replicas, of_replicas);
     assert!(outcome.late.is_empty());
     if !eager {
-        for epoch in 0..8 {
+        for (epoch, lines) in outcome.published {
+            assert_eq!(lines, fold(&until(epoch)), "at epoch {epoch}");
             let sums = total(outcome.sums.range(..=epoch).map(|(_, sums)| sums));
             assert_eq!(sums, usage(&fold(&until(epoch))), "at epoch {epoch}");
         }
@@ -423,9 +154,170 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
+    fn replicas_brought_to_the_first_worker_are_the_same(facts in facts()) {
+        let gathered = run(&facts, 2, Keeping { gather: true, eager: true, ..Keeping::default() });
+        let all: Vec<Fact> = facts.iter().map(|(_, fact)| fact.clone()).collect();
+        assert_eq!(gathered.lines, fold(&all));
+    }
+
+    #[test]
     fn the_number_of_workers_makes_no_difference(facts in facts(), eager: bool) {
         for workers in [2, 4] {
             check(&facts, workers, eager);
         }
     }
+}
+
+fn at_slac(at: i64, state: State) -> Change {
+    Change {
+        did: DidKey::new("raw", "a"),
+        at: Micros(at),
+        tie: 0,
+        bytes: 10,
+        rse: Some(RseName::new("SLAC")),
+        scope: ScopeName::new("raw"),
+        adler32: 1,
+        state,
+        basis: Basis::Event,
+    }
+}
+
+fn each(changes: Vec<Change>) -> Vec<(Epoch, Fact)> {
+    (0..).zip(changes.into_iter().map(Fact::Change)).collect()
+}
+
+#[test]
+fn a_published_epoch_has_the_replicas_of_that_epoch_and_no_later() {
+    let facts = each(vec![
+        at_slac(1, State::Copying),
+        at_slac(2, State::Available),
+        at_slac(3, State::Gone),
+    ]);
+    for workers in [1, 2] {
+        let outcome = run(&facts, workers, Keeping::default());
+        let states = outcome.published.iter().map(|(epoch, lines)| {
+            let states: Vec<&str> = lines.iter().map(|line| line.3.as_str()).collect();
+            (*epoch, states)
+        });
+        let wanted = [(0, vec!["COPYING"]), (1, vec!["AVAILABLE"]), (2, vec![])];
+        assert_eq!(states.collect::<Vec<_>>(), wanted);
+    }
+}
+
+#[test]
+fn a_filter_on_scope_and_name_finds_that_file_alone() {
+    let changes = NAMES.iter().flat_map(|(scope, name)| {
+        RSES.map(|rse| Change {
+            did: DidKey::new(scope, name),
+            scope: ScopeName::new(scope),
+            rse: Some(RseName::new(rse)),
+            ..at_slac(1, State::Available)
+        })
+    });
+    let outcome = run(&each(changes.collect()), 2, Keeping::default());
+    let table = outcome.table.unwrap();
+    let found = |equal: &[(&str, &str)]| {
+        let equal = equal
+            .iter()
+            .map(|(c, v)| ((*c).to_owned(), (*v).to_owned()))
+            .collect();
+        lines(table.scan(&Scan {
+            projection: None,
+            equal,
+        }))
+    };
+    assert_eq!(found(&[]).len(), 12);
+    assert_eq!(found(&[("scope", "raw"), ("name", "a")]).len(), 3);
+    assert_eq!(
+        found(&[("scope", "raw"), ("name", "a"), ("rse", "SLAC")]).len(),
+        1
+    );
+    assert_eq!(found(&[("name", "a")]).len(), 6);
+    assert_eq!(found(&[("scope", "dp"), ("rse", "LANCS")]).len(), 2);
+    assert_eq!(found(&[("state", "COPYING")]).len(), 0);
+    assert_eq!(found(&[("scope", "nobody's")]).len(), 0);
+    let scan = Scan {
+        projection: Some(vec![7, 1]),
+        equal: vec![("rse".into(), "SLAC".into())],
+    };
+    let batch = table.scan(&scan).next().unwrap();
+    let columns: Vec<_> = batch
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    assert_eq!(columns, ["updated_at", "name"]);
+    let none = Scan {
+        projection: Some(vec![]),
+        equal: vec![],
+    };
+    assert_eq!(table.scan(&none).map(|batch| batch.num_rows()).sum::<usize>(), 12);
+}
+
+#[test]
+fn changes_that_clocks_cannot_tell_apart_and_sizes_that_differ_are_reported() {
+    let keeping = || Keeping {
+        clock_skew_us: 5,
+        ..Keeping::default()
+    };
+    let conflict = |second: i64| {
+        let facts = each(vec![at_slac(10, State::Available), at_slac(second, State::Gone)]);
+        run(&facts, 1, keeping()).notices.len()
+    };
+    assert_eq!(
+        (conflict(14), conflict(6), conflict(15), conflict(5)),
+        (1, 1, 0, 0)
+    );
+    let elsewhere = Change {
+        rse: Some(RseName::new("LANCS")),
+        bytes: 20,
+        ..at_slac(10, State::Available)
+    };
+    let facts = each(vec![at_slac(10, State::Available), elsewhere]);
+    let reversed: Vec<_> = facts
+        .iter()
+        .map(|(epoch, fact)| (9 - epoch, fact.clone()))
+        .collect();
+    let (first, second) = (run(&facts, 1, keeping()), run(&reversed, 1, keeping()));
+    assert_eq!(first.lines, second.lines);
+    let sizes: Vec<_> = first.lines.iter().map(|line| line.4).collect();
+    assert_eq!(sizes, [Some(20), Some(10)], "each keeps its own");
+    assert!(matches!(first.notices[..], [Notice::Disagreement { rse, .. }] if rse.as_str() == "LANCS"));
+    assert!(matches!(second.notices[..], [Notice::Disagreement { rse, .. }] if rse.as_str() == "SLAC"));
+}
+
+/// One change, then event time goes on to `until`, and then many epochs without any change.
+fn and_then(first: Change, until: i64, last: Change) -> Vec<(Epoch, Fact)> {
+    let other = Change {
+        did: DidKey::new("dp", "a"),
+        scope: ScopeName::new("dp"),
+        ..at_slac(until, State::Available)
+    };
+    let time_goes_on = (0..1024).map(|_| (1, Fact::Change(other)));
+    let mut facts = vec![(0, Fact::Change(first))];
+    facts.extend(time_goes_on);
+    facts.push((600, Fact::Change(last)));
+    facts
+}
+
+#[test]
+fn what_is_older_than_a_forgotten_tombstone_is_too_late_and_what_is_newer_is_not() {
+    let keeping = Keeping {
+        forget_after_us: Some(1_000_000),
+        ..Keeping::default()
+    };
+    let gone = at_slac(1000, State::Gone);
+    for (at, is_late) in [(999, true), (1000, true), (1001, false)] {
+        let facts = and_then(gone, 4_000_000, at_slac(at, State::Available));
+        let outcome = run(&facts, 1, keeping.clone());
+        assert_eq!(outcome.late.len(), usize::from(is_late), "at {at}");
+        assert_eq!(outcome.notices.len(), usize::from(is_late), "at {at}");
+        let shown = outcome.lines.iter().any(|line| line.0 == "raw");
+        assert_eq!(shown, !is_late, "at {at}");
+    }
+    let facts = and_then(gone, 900_000, at_slac(999, State::Available));
+    let outcome = run(&facts, 1, keeping);
+    assert!(outcome.late.is_empty(), "the tombstone is still there");
+    assert!(outcome.lines.iter().all(|line| line.0 != "raw"));
 }

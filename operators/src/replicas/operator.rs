@@ -143,13 +143,15 @@ pub(super) fn build<'s>(
                 entry.remove().apply(&mut store);
                 let epoch = if eager { None } else { Some(epoch) };
                 out.tell(&mut store, capabilities, epoch);
-                store.forget();
             }
             let has_moved = capabilities
                 .first()
                 .is_some_and(|held| frontier.is_none_or(|frontier| *held.time() < frontier));
             if eager && has_moved {
                 out.tell(&mut store, capabilities, None);
+            }
+            if has_moved {
+                store.forget();
             }
             for due in due {
                 publish(&store, due);

@@ -9,9 +9,9 @@
 //! In:    replicas that came or went; names, at the same epoch or before, repeated; what is said, of which
 //!        contents of Rucio datasets alone count.
 //! Out:   two collections of rows. They report: nothing is hidden, and nothing is moved.
-//! State: for each file that a policy may select, by its scope and name: 100 bytes, its name, and 32 bytes for each
+//! State: for each file that a policy may select, by its scope and name: 150 bytes, its name, and 40 bytes for each
 //!        replica, kept though the file be deleted, for its name may not be told again; for each file of a dataset
-//!        that a policy speaks of, 80 bytes.
+//!        that a policy speaks of, 100 bytes.
 //!
 //! A file is expected when it has a replica anywhere that is not gone. `have` is AVAILABLE, `on_the_way` is COPYING, and
 //! all else is missing, with its state there, if any, in `placement_gaps`. What is in a dataset is known from the
@@ -95,8 +95,8 @@ impl ViewRow for Placement {
         name: "placement",
         meaning: "How many files of a scope a placement policy expects at an RSE, and how many of them are there, \
                   on the way or missing, or are there and should not be.",
-        cost: "For each file whose scope and name fit a policy, 100 bytes, its name and 32 bytes a replica; for each \
-               file of a Rucio dataset that a policy speaks of, 80 bytes.",
+        cost: "For each file whose scope and name fit a policy, 150 bytes, its name and 40 bytes a replica; for each \
+               file of a Rucio dataset that a policy speaks of, 100 bytes.",
     };
 
     fn schema() -> SchemaRef {

@@ -6,6 +6,7 @@ use crate::{
     tell::Teller,
 };
 use dbb_events::{Micros, journal::JournalRow};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, ops::RangeInclusive};
 
 /// Makes facts of the rows of one journal file, and watches their order.
@@ -18,7 +19,7 @@ pub struct JournalTeller {
 }
 
 /// What is known of one or more journal files as wholes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalReport {
     /// Rows told.
     pub rows: u64,

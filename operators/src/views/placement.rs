@@ -44,7 +44,10 @@ use arrow::{
 use book::{Book, Judged, Word};
 use differential_dataflow::{AsCollection, VecCollection, operators::CountTotal};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 use timely::dataflow::{
     Stream,
     operators::{
@@ -138,12 +141,23 @@ pub fn placement<'s>(
     said: Stream<'s, Epoch, Vec<Said>>,
     policies: Arc<[Policy]>,
 ) -> Placements<'s> {
-    let replicas = replicas
-        .inner
-        .map(|(replica, epoch, times)| Word::Replica(replica, times, epoch));
-    let scope = replicas.scope();
+    let scope = names.scope();
+    // What no policy speaks of does not travel.
+    let (mut scopes, spoken_of) = (HashMap::new(), Arc::clone(&policies));
+    let replicas = replicas.inner.flat_map(move |(replica, epoch, times)| {
+        let is_in = |policy: &Policy| policy.has_scope(replica.scope.as_str());
+        let wanted = *scopes
+            .entry(replica.scope)
+            .or_insert_with(|| spoken_of.iter().any(is_in));
+        wanted.then_some(Word::Replica(replica, times, epoch))
+    });
+    let spoken_of = Arc::clone(&policies);
+    let names = names.flat_map(move |name| {
+        let is_about = |policy: &Policy| policy.is_about(name.scope.as_str(), &name.name);
+        spoken_of.iter().any(is_about).then_some(Word::Name(name))
+    });
     let members = listed::listed(said, Arc::clone(&policies));
-    let words = scope.concatenate([replicas, names.map(Word::Name), members]);
+    let words = scope.concatenate([replicas, names, members]);
     let mut book = Book::new(Arc::clone(&policies));
     let placing = Placing {
         exchange: |word: &Word| word.did().place(),

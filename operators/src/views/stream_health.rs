@@ -56,7 +56,7 @@ pub struct StreamHealth {
     pub stream: Arc<str>,
     /// The partition; `None` for the row of all.
     pub partition: Option<i32>,
-    /// The offset of the next record.
+    /// The offset of the next record; `None` while none was read.
     pub offset: Option<i64>,
     /// How many records the source has beyond that, where it knows.
     pub lag: Option<i64>,
@@ -321,7 +321,7 @@ impl Totals {
             let row = StreamHealth {
                 stream: Arc::clone(stream),
                 partition: Some(*partition),
-                offset: Some(of.next as i64),
+                offset: (of.next > 0).then_some(of.next as i64),
                 lag: of.lag.map(|lag| lag as i64),
                 lateness_p99_ms: p99(&of.late.sum),
                 records: of.records as i64,

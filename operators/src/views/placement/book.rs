@@ -288,7 +288,11 @@ impl Change {
 fn add<W: PartialEq>(list: &mut Vec<(W, isize)>, what: W, times: isize) {
     match list.iter_mut().find(|(known, _)| *known == what) {
         Some((_, n)) => *n += times,
-        None => list.push((what, times)),
+        None => {
+            // Most lists stay at one or two: room for four would double what a file costs.
+            list.reserve_exact(1);
+            list.push((what, times));
+        }
     }
     list.retain(|(_, n)| *n != 0);
 }

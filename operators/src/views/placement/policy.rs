@@ -41,10 +41,14 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// True for a file that it may select: its listings decide.
+    /// True for a scope whose files it may select.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scope.as_ref().is_none_or(|pattern| pattern.matches(scope))
+    }
+
+    /// True for a file that it may select: the datasets it is in decide.
     pub fn is_about(&self, scope: &str, name: &str) -> bool {
-        let fits = |pattern: &Option<Pattern>, text: &str| pattern.as_ref().is_none_or(|p| p.matches(text));
-        fits(&self.scope, scope) && fits(&self.files, name)
+        self.has_scope(scope) && self.files.as_ref().is_none_or(|pattern| pattern.matches(name))
     }
 }
 

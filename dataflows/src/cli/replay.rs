@@ -1,19 +1,27 @@
 //! `dbb replay LOG...`: views and an archive of recorded events.
 
-use super::{Exit, exit::Told, logging};
+use super::{Exit, exit::Told, logging, output, rows};
 use crate::{
     config::Log,
     replay::{self, ArchiveOptions, Format, Hosts, ReplayOptions},
     views::{self, Name},
 };
 use anyhow::Context;
+use arrow::{
+    array::RecordBatch,
+    datatypes::Schema,
+    util::display::{ArrayFormatter, FormatOptions},
+};
 use clap::Args;
 use dbb_events::Micros;
+use dbb_operators::views::placement::{self, Policy};
+use dbb_serving::sql::Engine;
 use std::{
     collections::BTreeSet,
     fs,
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    sync::Arc,
     thread,
 };
 
@@ -29,15 +37,21 @@ pub struct ReplayArgs {
     /// A listing of replicas or of a dataset's contents, with its time where the file does not tell it
     #[arg(long, value_name = "FILE[@TIME]", value_parser = listing)]
     listing: Vec<(PathBuf, Option<Micros>)>,
-    /// A view to make; may be repeated [default: replicas and rse_usage]
+    /// A view to make; may be repeated [default: replicas and rse_usage; for --sql all]
     #[arg(long = "view", value_name = "NAME")]
     views: Vec<String>,
+    /// Where copies must be, for the view `placement`: a YAML list of policies, as a configuration has them
+    #[arg(long, value_name = "FILE")]
+    policies: Option<PathBuf>,
     /// The folder for the views, a file each
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// The form of the views' files
     #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
     format: Format,
+    /// A question about the views at the end, whose answer is printed: `select rse, files from rse_usage`
+    #[arg(long, value_name = "STATEMENT")]
+    sql: Option<String>,
     /// The folder for the distinct events themselves, by RSE; an archive that is there is replaced
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
@@ -76,6 +90,10 @@ pub(super) fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let options = options(args)?;
     crate::runtime::panic::ends_the_process();
     let replayed = replay::run(&options)?;
+    if let (Some(statement), Some(views)) = (&args.sql, &replayed.views) {
+        let (schema, batches) = Engine::run_once(statement, Arc::clone(views))?;
+        output::print(&table(&schema, &batches)?)?;
+    }
     // Nothing is left to tell of a standard error that cannot be written.
     let _ = io::stderr().lock().write_all(replayed.report.told().as_bytes());
     Ok(if args.strict && !replayed.report.findings.is_empty() {
@@ -92,6 +110,7 @@ fn options(args: &ReplayArgs) -> anyhow::Result<ReplayOptions> {
         journals: args.journal.clone(),
         listings: args.listing.clone(),
         views: wanted(args)?,
+        policies: policies(args)?.into(),
         out: args.out.clone(),
         format: args.format,
         archive: args.archive.as_ref().map(|folder| ArchiveOptions {
@@ -116,14 +135,74 @@ fn wanted(args: &ReplayArgs) -> anyhow::Result<BTreeSet<Name>> {
         let hint = "it is made of what only a running site knows: ask that with `dbb sql`";
         return Err(Told::new(Exit::Usage, message, hint).into());
     }
-    if !views.is_empty() && args.out.is_none() {
-        let message = "views are to be made, and nothing says where to";
-        return Err(Told::new(Exit::Usage, message, "give a folder with --out").into());
+    if args.policies.is_none()
+        && let Some(name) = views.iter().find(|name| name.needs_policies())
+    {
+        let message = format!("the view `{name}` compares with policies, and there are none");
+        return Err(Told::new(Exit::Usage, message, "give a file with --policies").into());
     }
-    Ok(match args.out {
-        Some(_) if views.is_empty() => BTreeSet::from([Name::Replicas, Name::RseUsage]),
-        _ => views,
+    if !views.is_empty() && args.out.is_none() && args.sql.is_none() {
+        let message = "views are to be made, and nothing says where to";
+        return Err(Told::new(
+            Exit::Usage,
+            message,
+            "give a folder with --out, or ask with --sql",
+        )
+        .into());
+    }
+    let possible = |name: &Name| name.in_replay() && (args.policies.is_some() || !name.needs_policies());
+    Ok(match (&args.sql, &args.out) {
+        _ if !views.is_empty() => views,
+        // What the statement asks of is known when it is planned, which needs the views.
+        (Some(_), _) => Name::ALL.into_iter().filter(possible).collect(),
+        (None, Some(_)) => BTreeSet::from([Name::Replicas, Name::RseUsage]),
+        (None, None) => views,
     })
+}
+
+/// An answer in SQL as an aligned table.
+fn table(schema: &Schema, batches: &[RecordBatch]) -> anyhow::Result<String> {
+    let header: Vec<&str> = schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect();
+    let numeric = |at: &usize| schema.field(*at).data_type().is_numeric();
+    let numbers: Vec<usize> = (0..header.len()).filter(numeric).collect();
+    let options = FormatOptions::default().with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.6fZ"));
+    let mut lines = Vec::new();
+    for batch in batches {
+        let columns: Vec<ArrayFormatter<'_>> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column, &options))
+            .collect::<Result<_, _>>()?;
+        for row in 0..batch.num_rows() {
+            let cells = columns
+                .iter()
+                .map(|column| rows::shown(&column.value(row).to_string()));
+            lines.push(cells.collect());
+        }
+    }
+    Ok(output::table(&header, lines, &numbers))
+}
+
+fn policies(args: &ReplayArgs) -> anyhow::Result<Vec<Policy>> {
+    let Some(path) = &args.policies else {
+        return Ok(Vec::new());
+    };
+    let wrong = |message: String| {
+        let message = format!("{}: {message}", path.display());
+        Told::new(
+            Exit::Configuration,
+            message,
+            "docs/views.md shows what policies look like",
+        )
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let policies: Vec<Policy> = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    placement::check(&policies).map_err(|error| wrong(error.to_string()))?;
+    Ok(policies)
 }
 
 fn hosts(args: &ReplayArgs) -> anyhow::Result<Option<Hosts>> {

@@ -7,16 +7,22 @@
 
 use super::{
     archive::packed::{Entry, Packer},
-    report::{Finding, Found, Read},
+    report::{Finding, Found, Note, Read},
 };
-use dbb_events::{DecodeError, EventType, Glimpse, Micros, decode_record, glimpse, scan};
+use dbb_events::{
+    DecodeError, EventType, Glimpse, Micros, decode_record, glimpse,
+    journal::decode_journal,
+    listing::{ListingRow, decode_listing},
+    scan,
+};
 use dbb_operators::{
     facts::{Told, Wanted},
-    tell::Teller,
+    tell::{Teller, Untold},
+    tell_table::{CATALOGUE_LAG_US, JournalTeller, ListingProblem, ListingTeller},
 };
 use dbb_sources::{
     SourceError,
-    replay::{Block, Kind, Line, Reader},
+    replay::{Block, End, Kind, Line, Reader},
 };
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,6 +40,18 @@ struct Digest {
     packer: Option<Packer>,
     read: Read,
     found: BTreeMap<Finding, Found>,
+    /// Journals that ended, and the times of listings.
+    notes: Vec<Note>,
+    /// The journal, or the listing, that is being read: one at a time, from its beginning to its end.
+    journal: JournalTeller,
+    listing: Option<Listing>,
+}
+
+/// A listing that is being read.
+struct Listing {
+    teller: ListingTeller,
+    /// The rows since the last header are later than what is asked for.
+    later: bool,
 }
 
 /// Where a line is.
@@ -68,6 +86,9 @@ impl Input {
                 packer: archives_to.map(Packer::new),
                 read: Read::default(),
                 found: BTreeMap::new(),
+                notes: Vec::new(),
+                journal: JournalTeller::default(),
+                listing: None,
             },
         }
     }
@@ -88,11 +109,12 @@ impl Input {
     }
 
     /// What was read, and what was wrong, since the last time.
-    pub(super) fn take(&mut self) -> (Read, BTreeMap<Finding, Found>) {
-        (
-            std::mem::take(&mut self.digest.read),
-            std::mem::take(&mut self.digest.found),
-        )
+    pub(super) fn take(&mut self) -> Vec<Note> {
+        let mut notes = std::mem::take(&mut self.digest.notes);
+        notes.push(Note::Read(std::mem::take(&mut self.digest.read)));
+        let found = std::mem::take(&mut self.digest.found).into_iter();
+        notes.extend(found.map(|(finding, found)| Note::Found(finding, found)));
+        notes
     }
 
     /// Events since the last [`Input::take`].
@@ -115,8 +137,104 @@ impl Digest {
                     );
                 }
             }
-            Kind::Journal | Kind::Listing { .. } => {}
+            Kind::Journal => {
+                for line in block.lines(text) {
+                    self.journal_row(
+                        &At {
+                            file: &block.file,
+                            line,
+                        },
+                        told,
+                    );
+                }
+                if block.end.is_some() {
+                    let report = std::mem::take(&mut self.journal).finish();
+                    self.notes.push(Note::Journal(block.file.to_string(), report));
+                }
+            }
+            Kind::Listing { at } => {
+                let later = |until| at.is_some_and(|at| at > until);
+                let mut listing = self.listing.take().unwrap_or_else(|| {
+                    self.notes
+                        .extend(at.map(|at| Note::Listed(block.file.to_string(), at)));
+                    Listing {
+                        teller: ListingTeller::new(at, CATALOGUE_LAG_US),
+                        later: self.until.is_some_and(later),
+                    }
+                });
+                for line in block.lines(text) {
+                    self.listing_row(
+                        &mut listing,
+                        &At {
+                            file: &block.file,
+                            line,
+                        },
+                        told,
+                    );
+                }
+                match block.end {
+                    None => self.listing = Some(listing),
+                    Some(end) => {
+                        let ended = listing.teller.finish(end == End::Whole, &mut self.teller, told);
+                        if let Err(problem) = ended {
+                            self.partial(&problem, &block.file, u64::MAX);
+                        }
+                    }
+                }
+            }
         }
+    }
+
+    fn journal_row(&mut self, at: &At<'_>, told: &mut Told) {
+        match decode_journal(at.line.bytes) {
+            Ok(row) if self.until.is_some_and(|until| row.at > until) => self.read.later += 1,
+            Ok(row) => {
+                self.read.journal_rows += 1;
+                self.journal.tell(&row, &mut self.teller, told);
+            }
+            Err(error) => self.refused(&error, at),
+        }
+    }
+
+    fn listing_row(&mut self, listing: &mut Listing, at: &At<'_>, told: &mut Told) {
+        let row = match decode_listing(at.line.bytes) {
+            Ok(row) => row,
+            Err(error) => {
+                listing.teller.spoil();
+                return self.refused(&error, at);
+            }
+        };
+        let time = match &row {
+            ListingRow::Snapshot(header) => Some(header.at),
+            ListingRow::ListedAt(at) => Some(*at),
+            ListingRow::ContentsOf { at, .. } => Some(*at),
+            ListingRow::File(_) => None,
+        };
+        if let Some(time) = time {
+            listing.later = self.until.is_some_and(|until| time > until);
+            if !listing.later {
+                self.notes.push(Note::Listed(at.file.to_string(), time));
+            }
+        } else if !listing.later {
+            self.read.listed += 1;
+        }
+        if listing.later {
+            self.read.later += u64::from(time.is_none());
+            return;
+        }
+        match listing.teller.tell(&row, &mut self.teller, told) {
+            Ok(()) => {}
+            Err(problem @ (ListingProblem::NoTime | ListingProblem::NoDataset)) => {
+                let first = format!("{}: {problem}", at.told());
+                self.find(Finding::Unreadable, at, first);
+            }
+            Err(problem) => self.partial(&problem, at.file, at.line.offset),
+        }
+    }
+
+    fn partial(&mut self, problem: &ListingProblem, file: &Arc<str>, offset: u64) {
+        let found = Found::new(file.to_string(), offset, format!("{file}: {problem}"));
+        Found::merge(&mut self.found, Finding::PartialListing, found);
     }
 
     fn event(&mut self, at: &At<'_>, told: &mut Told) {
@@ -146,7 +264,13 @@ impl Digest {
         }
         if let Err(untold) = self.teller.tell(glimpse, body, told) {
             let first = format!("{}: {untold}", at.told());
-            self.find(Finding::Unreadable, at, first);
+            let no_rse = matches!(untold, Untold::Missing { field } if field.contains("rse"));
+            let finding = if no_rse {
+                Finding::UnknownRse
+            } else {
+                Finding::Unreadable
+            };
+            self.find(finding, at, first);
         }
         if let Some(packer) = &mut self.packer {
             packer.push(&Entry {
@@ -164,7 +288,12 @@ impl Digest {
     }
 
     fn refused(&mut self, error: &DecodeError, at: &At<'_>) {
-        self.find(Finding::Unreadable, at, format!("{}: {error}", at.told()));
+        let finding = match error {
+            DecodeError::UnknownWord { field, .. } if field.contains("state") => Finding::UnknownState,
+            DecodeError::Missing { field: "rse" } => Finding::UnknownRse,
+            _ => Finding::Unreadable,
+        };
+        self.find(finding, at, format!("{}: {error}", at.told()));
     }
 
     fn damaged(&mut self, error: &SourceError) {

@@ -99,10 +99,11 @@ fn dataflow(options: &ReplayOptions, making: Option<&Making>, started: Instant) 
     let archive = making.zip(options.archive.as_ref());
     let shared = Arc::new(Shared {
         views: ViewSettings {
-            wanted: options.views.clone(),
             eager: true,
-            forget_after_us: None,
+            gather: processes > 1,
             clock_skew_us: i64::try_from(options.clock_skew_ms.saturating_mul(1000)).unwrap_or(i64::MAX),
+            policies: Arc::clone(&options.policies),
+            ..ViewSettings::of(options.views.clone())
         },
         archive: archive.map(|(making, archive)| archive::Settings {
             folder: making.folder.clone(),
@@ -131,6 +132,7 @@ fn dataflow(options: &ReplayOptions, making: Option<&Making>, started: Instant) 
         return Err(failure.into());
     }
     let mut report = std::mem::take(&mut *shared.report.lock().unwrap_or_else(PoisonError::into_inner));
+    report.finish();
     report.elapsed = started.elapsed();
     Ok(Replayed {
         report,
@@ -163,8 +165,8 @@ fn joined(
 /// Writes the views and puts the archive in its place.
 fn write(options: &ReplayOptions, making: Option<&Making>, replayed: &Replayed) -> anyhow::Result<()> {
     if let (Some(folder), Some(views)) = (&options.out, &replayed.views) {
-        let wanted = options.views.iter().map(|name| name.as_str());
-        let tables = wanted.filter_map(|name| Some((name, views.tables.get(name)?)));
+        let wanted = options.views.iter().flat_map(|name| name.tables());
+        let tables = wanted.filter_map(|name| Some((*name, views.tables.get(name)?)));
         output::write(folder, options.format, tables)?;
     }
     if let Some(making) = making {

@@ -3,8 +3,9 @@
 use crate::views::Name;
 use clap::ValueEnum;
 use dbb_events::Micros;
+use dbb_operators::views::placement::Policy;
 use dbb_sources::replay::{Input, Kind};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 /// The form of the files that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -37,6 +38,8 @@ pub struct ReplayOptions {
     pub listings: Vec<(PathBuf, Option<Micros>)>,
     /// The views to make.
     pub views: BTreeSet<Name>,
+    /// Where copies must be and must not, for the view `placement`.
+    pub policies: Arc<[Policy]>,
     /// The folder for the views.
     pub out: Option<PathBuf>,
     /// The form of the views' files.

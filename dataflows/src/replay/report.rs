@@ -2,6 +2,7 @@
 
 use super::archive::Archived;
 use dbb_events::Micros;
+use dbb_operators::tell_table::JournalReport;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,6 +29,8 @@ pub enum Finding {
     JournalGap,
     /// A time of the journal before the one of the row before it.
     ClockBackwards,
+    /// A row of a journal that comes after later ones.
+    Disordered,
     /// A listing from before the first event.
     OldListing,
     /// A listing that has fewer or more rows than it says.
@@ -49,6 +52,7 @@ impl Finding {
             Finding::UnknownState => ("row in an unknown state", "rows in unknown states"),
             Finding::JournalGap => ("gap in a journal", "gaps in journals"),
             Finding::ClockBackwards => ("clock that ran backwards", "times that a clock ran backwards"),
+            Finding::Disordered => ("row of a journal out of order", "rows of journals out of order"),
             Finding::OldListing => ("listing older than all events", "listings older than all events"),
             Finding::PartialListing => ("listing that is not whole", "listings that are not whole"),
             Finding::Conflict => (
@@ -111,6 +115,10 @@ pub(crate) enum Note {
     Archived(Archived),
     /// Repeats that were dropped before counting.
     Repeats(u64),
+    /// A journal file that ended.
+    Journal(String, JournalReport),
+    /// A listing, by its file, and its time.
+    Listed(String, Micros),
 }
 
 /// How much was read.
@@ -151,6 +159,9 @@ pub struct Report {
     pub findings: BTreeMap<Finding, Found>,
     /// From start to end.
     pub elapsed: Duration,
+    journals: JournalReport,
+    /// The times of listings, with their files.
+    listings: Vec<(Micros, String)>,
 }
 
 impl Report {
@@ -174,7 +185,51 @@ impl Report {
                 // The archive sees every event.
                 *self.repeats.get_or_insert_default() += archived.repeats;
             }
+            Note::Journal(file, report) => {
+                for (finding, count, what) in [
+                    (
+                        Finding::ClockBackwards,
+                        report.backwards,
+                        "a row is earlier than the one before it",
+                    ),
+                    (
+                        Finding::Disordered,
+                        report.disordered,
+                        "a row comes after later ones",
+                    ),
+                ] {
+                    if count > 0 {
+                        let mut found = Found::new(file.clone(), 0, format!("{file}: {what}"));
+                        found.count = count;
+                        Found::merge(&mut self.findings, finding, found);
+                    }
+                }
+                self.journals.add(report);
+            }
+            Note::Listed(file, at) => self.listings.push((at, file)),
             Note::Repeats(repeats) => *self.repeats.get_or_insert_default() += repeats,
+        }
+    }
+
+    /// What can only be said once everything is read.
+    pub(crate) fn finish(&mut self) {
+        let gaps = self.journals.gaps();
+        if let Some(gap) = gaps.first() {
+            let (from, to) = (gap.start(), gap.end());
+            let first = match from == to {
+                true => format!("row {from} is missing"),
+                false => format!("rows {from} to {to} are missing"),
+            };
+            let mut found = Found::new(String::new(), *from, first);
+            found.count = gaps.len() as u64;
+            Found::merge(&mut self.findings, Finding::JournalGap, found);
+        }
+        self.listings.sort();
+        let Some((first, _)) = self.read.times else { return };
+        for (at, file) in self.listings.iter().filter(|(at, _)| *at < first) {
+            let told = format!("{file}, of {at}, and the first event is of {first}");
+            let found = Found::new(file.clone(), 0, told);
+            Found::merge(&mut self.findings, Finding::OldListing, found);
         }
     }
 
@@ -199,6 +254,16 @@ impl Report {
         );
         if let Some((events, files)) = self.archived {
             let _ = writeln!(text, "{events} distinct events archived in {files} files");
+        }
+        if let Some((_, last)) = self.read.times {
+            let behind = self.listings.iter().filter(|(at, _)| *at < last).count();
+            if behind > 0 {
+                let of = self.listings.len();
+                let _ = writeln!(
+                    text,
+                    "{behind} of {of} listings are older than the newest event, of {last}"
+                );
+            }
         }
         for (finding, found) in &self.findings {
             let _ = writeln!(text, "{}, first: {}", finding.told(found.count), found.first);

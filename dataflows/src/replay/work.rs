@@ -107,11 +107,7 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
             .progress
             .events
             .fetch_add(input.events(), Ordering::Relaxed);
-        let (read, found) = input.take();
-        notes.send(Note::Read(read));
-        found
-            .into_iter()
-            .for_each(|(finding, found)| notes.send(Note::Found(finding, found)));
+        input.take().into_iter().for_each(|note| notes.send(note));
         epoch += 1;
         inputs.advance_to(epoch);
         notes.advance_to(epoch);
@@ -162,7 +158,8 @@ fn build(
         said: inputs.said.to_stream(scope),
     };
     let heard = Rc::clone(notices);
-    views::build(facts, &shared.views, &shared.publisher, probe, move |notice| {
+    // A replay forgets nothing, so nothing comes too late.
+    let _late = views::build(facts, &shared.views, &shared.publisher, probe, move |notice| {
         hear(&mut heard.borrow_mut(), notice);
     });
     let packed = inputs.packed.to_stream(scope);
@@ -227,7 +224,6 @@ fn hear(found: &mut BTreeMap<Finding, Found>, notice: Notice) {
                 Found::new(format!("{rse} {did:?}"), 0, first),
             )
         }
-        // A replay forgets nothing, so nothing comes too late.
         Notice::TooLate => return,
     };
     Found::merge(found, finding, found_here);

@@ -44,20 +44,26 @@ impl Name {
         Name::StreamHealth,
     ];
 
-    /// The name of the table.
-    pub fn as_str(self) -> &'static str {
+    /// The tables that it is published as.
+    pub fn tables(self) -> &'static [&'static str] {
         match self {
-            Name::Replicas => "replicas",
-            Name::RseUsage => "rse_usage",
-            Name::IngestBacklog => "ingest_backlog",
-            Name::DatasetProgress => "dataset_progress",
-            Name::Placement => "placement",
-            Name::Transfers => "transfers",
-            Name::Failures => "failures",
-            Name::Rules => "rules",
-            Name::LostFiles => "lost_files",
-            Name::StreamHealth => "stream_health",
+            Name::Replicas => &["replicas"],
+            Name::RseUsage => &["rse_usage"],
+            Name::IngestBacklog => &["ingest_backlog"],
+            Name::DatasetProgress => &["dataset_progress"],
+            // The sums, and the files that they are the sums of.
+            Name::Placement => &["placement", "placement_gaps"],
+            Name::Transfers => &["transfers"],
+            Name::Failures => &["failures"],
+            Name::Rules => &["rules"],
+            Name::LostFiles => &["lost_files"],
+            Name::StreamHealth => &["stream_health"],
         }
+    }
+
+    /// The name, which its first table has too.
+    pub fn as_str(self) -> &'static str {
+        self.tables().first().copied().unwrap_or_default()
     }
 
     /// True for what a replay can make: all but what only a running site knows.
@@ -65,20 +71,24 @@ impl Name {
         !matches!(self, Name::IngestBacklog | Name::StreamHealth)
     }
 
+    /// True for what compares with policies.
+    pub fn needs_policies(self) -> bool {
+        self == Name::Placement
+    }
+
+    /// True for what is joined with replicas one by one.
+    pub(super) fn joins(self) -> bool {
+        matches!(self, Name::LostFiles | Name::DatasetProgress | Name::Placement)
+    }
+
     /// The facts it is made from.
     pub(super) fn facts(self) -> Wanted {
-        let nothing = Wanted::default();
-        match self {
-            Name::Replicas => Wanted {
-                changes: true,
-                names: true,
-                ..nothing
-            },
-            Name::RseUsage => Wanted {
-                changes: true,
-                ..nothing
-            },
-            _ => nothing,
+        use Name::*;
+        Wanted {
+            changes: self.joins() || matches!(self, Replicas | RseUsage),
+            names: matches!(self, Replicas | Placement),
+            attempts: matches!(self, Transfers | Failures | Rules | DatasetProgress),
+            said: self.joins() || matches!(self, Rules),
         }
     }
 }

@@ -37,7 +37,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("basis", DataType::Utf8, false),
         Field::new(
             "updated_at",
-            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
             false,
         ),
     ]))
@@ -92,7 +92,7 @@ fn column(lines: &[Line<'_>], column: usize) -> ArrayRef {
         6 => text(lines, |line, into| into.append_value(line.basis.as_str())),
         _ => Arc::new(
             TimestampMicrosecondArray::from_iter_values(lines.iter().map(|line| line.at))
-                .with_timezone("UTC"),
+                .with_timezone("+00:00"),
         ),
     }
 }

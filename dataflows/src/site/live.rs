@@ -51,6 +51,7 @@ impl Live {
                 eager: false,
                 forget_after_us: Some(micros(views.forget_after_seconds, 1_000_000)),
                 clock_skew_us: micros(views.clock_skew_ms, 1000),
+                ..ViewSettings::of(Default::default())
             },
             publisher: Arc::new(Publisher::new(views.publish_every())),
             statistics,

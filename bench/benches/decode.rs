@@ -8,30 +8,26 @@
 //! RUSTFLAGS="-C target-cpu=x86-64-v3" cargo bench -p dbb-bench --bench decode     # as profile.dist builds
 //! ```
 //!
+//! `facts` is the way of a replay, stage by stage: each stage does all before it again, for a captured night and
+//! for invented events of 929 bytes.
+//!
 //! The time of an iteration is the time of all events; `thrpt` counts events a second.
 
 // A bench reports its failure by stopping.
 #![allow(clippy::expect_used, missing_docs)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use dbb_events::{decode, decode_record, wire::Wire};
-use std::{fs::File, hint::black_box, io::Read, time::Duration};
-
-fn capture(name: &str) -> String {
-    let path = format!(
-        "{}/../tests/data/rucio-events/{name}.ndjson.gz",
-        env!("CARGO_MANIFEST_DIR")
-    );
-    let mut text = String::new();
-    let file = File::open(path).expect("the captures are in tests/data/rucio-events");
-    flate2::read::GzDecoder::new(file)
-        .read_to_string(&mut text)
-        .expect("gzip");
-    text
-}
+use dbb_bench::{capture, synthetic};
+use dbb_events::{Event, Glimpse, decode, decode_record, glimpse, scan, wire::Wire};
+use dbb_operators::{
+    facts::{Told, Wanted},
+    tell::Teller,
+};
+use std::{hint::black_box, time::Duration};
 
 fn bodies(name: &str) -> Vec<Vec<u8>> {
     capture(name)
+        .expect("the captures are in tests/data/rucio-events")
         .lines()
         .map(|line| decode_record(line.as_bytes()).body.into_owned())
         .collect()
@@ -89,7 +85,7 @@ fn parsers(c: &mut Criterion) {
 }
 
 fn records(c: &mut Criterion) {
-    let text = capture("rubin-topic-sample");
+    let text = capture("rubin-topic-sample").expect("the captures are in tests/data/rucio-events");
     let lines: Vec<&[u8]> = text.lines().map(str::as_bytes).collect();
     let mut group = c.benchmark_group("record");
     group.throughput(Throughput::Elements(lines.len() as u64));
@@ -103,5 +99,100 @@ fn records(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parsers, records);
+/// From the bytes of a file to facts.
+fn facts(c: &mut Criterion) {
+    let night = capture("night-a-events").expect("the captures are in tests/data/rucio-events");
+    for (name, text) in [("night", night), ("synthetic", synthetic::events(20_000))] {
+        let lines: Vec<&[u8]> = text.lines().map(str::as_bytes).collect();
+        let mut group = c.benchmark_group(format!("facts/{name}"));
+        group
+            .throughput(Throughput::Elements(lines.len() as u64))
+            .measurement_time(Duration::from_secs(4));
+        group.bench_function("lines", |b| {
+            b.iter(|| memchr::memchr_iter(b'\n', text.as_bytes()).fold(0, |all, at| all ^ at))
+        });
+        group.bench_function("scan", |b| {
+            b.iter(|| {
+                for line in &lines {
+                    black_box(scan(line));
+                }
+            })
+        });
+        group.bench_function("scan, identity", |b| {
+            b.iter(|| {
+                for line in &lines {
+                    black_box(glimpse(line, |glimpse| glimpse.identity(line)).expect("an event"));
+                }
+            })
+        });
+        let changes = Wanted {
+            changes: true,
+            ..Wanted::default()
+        };
+        let names = Wanted {
+            names: true,
+            ..changes
+        };
+        let attempts = Wanted {
+            attempts: true,
+            ..names
+        };
+        let all = Wanted {
+            said: true,
+            ..attempts
+        };
+        for (stage, wanted) in [
+            ("scan, changes", changes),
+            ("scan, changes, names", names),
+            ("scan, changes, names, attempts", attempts),
+            ("scan, all", all),
+        ] {
+            let mut telling = Telling::new(wanted);
+            group.bench_function(stage, |b| {
+                b.iter(|| {
+                    for line in &lines {
+                        glimpse(line, |glimpse| telling.tell(glimpse, line)).expect("an event");
+                    }
+                })
+            });
+        }
+        let mut telling = Telling::new(all);
+        group.bench_function("decode, all", |b| {
+            b.iter(|| {
+                for line in &lines {
+                    let event: Event<'_> = decode(line).expect("an event");
+                    telling.tell(&event.glimpse(), line);
+                }
+            })
+        });
+        group.finish();
+    }
+}
+
+struct Telling {
+    teller: Teller,
+    told: Told,
+}
+
+impl Telling {
+    fn new(wanted: Wanted) -> Self {
+        Self {
+            teller: Teller::new(wanted),
+            told: Told::default(),
+        }
+    }
+
+    fn tell(&mut self, glimpse: &Glimpse<'_>, line: &[u8]) {
+        self.teller.tell(glimpse, line, &mut self.told).expect("facts");
+        // As often as they are sent on.
+        if self.told.changes.len() + self.told.attempts.len() + self.told.said.len() > 2000 {
+            self.told.changes.clear();
+            self.told.names.clear();
+            self.told.attempts.clear();
+            self.told.said.clear();
+        }
+    }
+}
+
+criterion_group!(benches, parsers, records, facts);
 criterion_main!(benches);

@@ -1,5 +1,7 @@
 //! What several measurements need: recorded events.
 
+pub mod synthetic;
+
 use anyhow::Context;
 use dbb_events::{Micros, Place, Received, decode_record};
 use std::{fs::File, io::Read, sync::Arc};

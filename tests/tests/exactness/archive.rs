@@ -1,0 +1,112 @@
+//! The archive: each distinct event once, in files of the size asked for.
+#![allow(clippy::unwrap_used)]
+
+use crate::{night::Night, replay::Replay};
+use serde_json::Value;
+use std::{collections::BTreeSet, fs};
+
+/// All rows of an archive of lines, each with the folder that it is in; no file has more than `most`.
+fn rows(replay: &Replay, folder: &str, most: usize) -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for partition in fs::read_dir(replay.path().join(folder)).unwrap() {
+        let partition = partition.unwrap();
+        let name = partition.file_name().into_string().unwrap();
+        for file in fs::read_dir(partition.path()).unwrap() {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            assert!(
+                (1..=most).contains(&text.lines().count()),
+                "{}",
+                text.lines().count()
+            );
+            let rows = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            all.extend(rows.map(|row: Value| (name.clone(), row)));
+        }
+    }
+    all
+}
+
+#[test]
+fn each_event_is_archived_once_under_its_rse_whatever_the_workers() {
+    let night = Night::read("b").unwrap();
+    let replay = Replay::new().unwrap();
+    replay.file("events/1", &night.events[..1500]).unwrap();
+    replay.file("events/2", &night.events[1500..]).unwrap();
+    let mut known: Option<BTreeSet<String>> = None;
+    for (workers, processes) in [(1, 1), (2, 1), (4, 1), (1, 2)] {
+        let arguments = format!(
+            "events --archive archive --archive-format ndjson --archive-rows 100 --workers {workers}"
+        );
+        match processes {
+            1 => {
+                let ended = replay.run_well(&arguments).unwrap();
+                assert!(
+                    ended.told.contains("3525 events read, 85 repeats"),
+                    "{}",
+                    ended.told
+                );
+                assert!(
+                    ended.told.contains("3440 distinct events archived"),
+                    "{}",
+                    ended.told
+                );
+            }
+            _ => replay.run_as(processes, &arguments).unwrap(),
+        }
+        let rows = rows(&replay, "archive", 100);
+        assert_eq!(rows.len(), 3440);
+        for (folder, row) in &rows {
+            let rse = row["rse"].as_str().unwrap_or("__HIVE_DEFAULT_PARTITION__");
+            assert_eq!(*folder, format!("rse={rse}"));
+        }
+        let ids: BTreeSet<&str> = rows.iter().map(|(_, row)| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), 3440);
+        let texts: BTreeSet<String> = rows.iter().map(|(_, row)| row.to_string()).collect();
+        match &known {
+            Some(known) => assert!(*known == texts, "{workers} workers, {processes} processes"),
+            None => known = Some(texts),
+        }
+    }
+    // A night is told in full: what each row says is what its event says.
+    let rows = rows(&replay, "archive", 100);
+    let told: BTreeSet<(String, String, String)> = rows
+        .iter()
+        .map(|(_, row)| {
+            let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
+            (text("event_type"), text("name"), text("created_at"))
+        })
+        .collect();
+    for line in &night.events {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let at = event["created_at"]
+            .as_str()
+            .and_then(dbb_events::Micros::parse)
+            .unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let row = (
+            text(&event["event_type"]),
+            text(&event["payload"]["name"]),
+            at.to_string(),
+        );
+        assert!(told.contains(&row), "{line}");
+    }
+}
+
+#[test]
+fn an_archive_replaces_the_one_before_and_nothing_else() {
+    let night = Night::read("c").unwrap();
+    let replay = Replay::new().unwrap();
+    replay.file("events", &night.events).unwrap();
+    replay.file("archive/rse=OLD/part-0.ndjson", ["{}"]).unwrap();
+    replay
+        .run_well("events --archive archive --archive-format ndjson")
+        .unwrap();
+    assert_eq!(rows(&replay, "archive", 1000).len(), 1424);
+    replay.file("precious/thesis.tex", ["mine"]).unwrap();
+    let ended = replay.run("events --archive precious").unwrap();
+    assert!(
+        ended.status == 1 && ended.told.contains("thesis.tex"),
+        "{}",
+        ended.told
+    );
+    assert!(replay.path().join("precious/thesis.tex").exists());
+}

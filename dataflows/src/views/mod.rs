@@ -90,7 +90,8 @@ pub fn build<'s>(
     let wants = |name: Name| settings.wanted.contains(&name);
     let needs = settings.facts();
     let keeping = Keeping {
-        eager: settings.eager,
+        // Applied early, a replica may reach `placement` before the name of its file, which it goes by.
+        eager: settings.eager && !wants(Name::Placement),
         names: wants(Name::Replicas),
         emits: settings.wanted.iter().any(|name| name.joins()),
         forget_after_us: settings.forget_after_us,

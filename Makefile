@@ -20,3 +20,11 @@ test: setup
 release:
 	@scripts/setup build
 	RUSTFLAGS='-C target-cpu=x86-64-v3' cargo build --locked --profile dist --package dbb
+
+# make soak: Kafka fed at 20,000 events a second, all views, clients that ask in SQL; SECONDS=60 for a short one
+SECONDS ?= 600
+.PHONY: soak
+soak:
+	@scripts/setup build kafka
+	cargo build --locked --release --package dbb-tests --bins
+	target/release/soak --seconds $(SECONDS) $(if $(CI),,--assert-age) $(SOAK)

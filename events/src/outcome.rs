@@ -160,11 +160,13 @@ pub enum Reason {
     Butler,
     /// The Butler's environment cannot do this: a formatter cannot be imported, it is too old.
     Environment,
+    /// It tells of a replica that is not known, and is older than what is remembered of deleted ones.
+    TooLate,
 }
 
 impl Reason {
     /// All classes.
-    pub const ALL: [Reason; 16] = [
+    pub const ALL: [Reason; 17] = [
         Reason::Unreadable,
         Reason::BadField,
         Reason::UnknownKind,
@@ -181,6 +183,7 @@ impl Reason {
         Reason::Ambiguous,
         Reason::Butler,
         Reason::Environment,
+        Reason::TooLate,
     ];
 
     /// The word.
@@ -202,6 +205,7 @@ impl Reason {
             Reason::Ambiguous => "ambiguous",
             Reason::Butler => "butler",
             Reason::Environment => "environment",
+            Reason::TooLate => "too_late",
         }
     }
 

@@ -6,6 +6,7 @@ mod recorded;
 use super::{ConfigFile, Exit, output};
 use crate::config::{Config, Form, Loaded};
 use clap::Args;
+use dbb_operators::views::reference;
 use std::{fmt::Write as _, path::PathBuf};
 
 /// Arguments of `dbb check`.
@@ -128,6 +129,39 @@ fn facts(loaded: &Loaded, ticks: &mut Ticks) {
     }
     for (name, repository) in &config.repositories {
         ticks.good(format!("repository {name}: {}", repository.butler));
+    }
+    views(config, ticks);
+}
+
+/// Which views are kept, what each costs, and who is let in.
+fn views(config: &Config, ticks: &mut Ticks) {
+    let Ok(names) = config.views.names() else { return };
+    if names.is_empty() {
+        return;
+    }
+    let every = config.views.publish_ms;
+    ticks.good(format!("views, published together every {every} ms:"));
+    let tables: Vec<_> = names.iter().flat_map(|name| name.tables()).collect();
+    for described in reference::all() {
+        if tables.contains(&&described.view.name) {
+            ticks.note(format!("  {}: {}", described.view.name, described.view.cost));
+        }
+    }
+    ticks.note("  at each start they are made again from the oldest record that the source still has");
+    match &config.sql.listen {
+        Some(listen) => {
+            let tls = if config.sql.tls.is_some() {
+                "with TLS"
+            } else {
+                "in the clear"
+            };
+            let users = match config.sql.users.len() {
+                0 => "anyone on this host".into(),
+                n => format!("{n} users"),
+            };
+            ticks.good(format!("SQL on {listen}, {tls}, for {users}"));
+        }
+        None => ticks.note("  nobody can ask for them in SQL: sql.listen is not set"),
     }
 }
 

@@ -1,9 +1,12 @@
-//! `dbb explain CONFIG WHAT`: the whole story of one file, and what to do next.
+//! `dbb explain CONFIG WHAT`: the whole story of one file, where its replicas are, and what to do next.
+
+mod replicas;
 
 use super::{ConfigFile, Exit, exit::Told, open_ledger, output, rows};
 use clap::Args;
 use dbb_events::{Did, Micros, decode};
 use dbb_sinks::ledger::{Attempt, FileRow, Row, Selector, State, Story};
+use replicas::Found;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, path::Path};
 use uuid::Uuid;
@@ -27,24 +30,38 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let config = args.file.load()?.config;
     let stories = open_ledger(&config)?.explain(&selector)?;
     let now = super::now();
-    if args.json {
-        let stories: Vec<_> = stories
-            .iter()
-            .map(|story| as_json(story, &args.file.config, now))
-            .collect();
-        output::json(&stories)?;
+    let mut dids: Vec<Did> = stories.iter().map(|story| story.did.clone()).collect();
+    if let (Selector::Did(did), true) = (&selector, dids.is_empty()) {
+        dids.push(did.clone());
     }
-    if stories.is_empty() {
+    let replicas: Vec<Found> = dids.iter().map(|did| replicas::find(&config, did)).collect();
+    if args.json {
+        let told = dids.iter().zip(&replicas).enumerate().map(|(at, (did, found))| {
+            let story = stories.get(at);
+            let mut value = story.map_or_else(
+                || json!({"scope": did.scope, "name": did.name, "files": [], "events": []}),
+                |story| as_json(story, &args.file.config, now),
+            );
+            found.add_to(&mut value);
+            value
+        });
+        output::json(&told.collect::<Vec<_>>())?;
+    }
+    if stories.is_empty() && replicas.iter().all(Found::is_nothing) {
         let message = format!("the ledger does not know `{}`", args.what);
         let hint = "no event of it was read: it has not landed here, was not announced, or was forgotten after ledger.retention_days";
         return Err(Told::new(Exit::Problems, message, hint).into());
     }
     if !args.json {
-        let texts: Vec<_> = stories
-            .iter()
-            .map(|story| text(story, &args.file.config, now))
-            .collect();
-        output::print(&texts.join("\n"))?;
+        let texts = dids.iter().zip(&replicas).enumerate().map(|(at, (did, found))| {
+            let story = stories.get(at);
+            let page = story.map_or_else(
+                || format!("{}\n\nnot in the ledger\n", rows::shown(&did.to_string())),
+                |story| text(story, &args.file.config, now),
+            );
+            format!("{page}\n{found}")
+        });
+        output::print(&texts.collect::<Vec<_>>().join("\n"))?;
     }
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 //!
 //! Data goes to standard output, logs and errors to standard error; the exit status says how it ended (see [`exit`]).
 
+mod ask;
 pub mod check;
 pub mod completions;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod record;
 pub mod replay;
 pub mod rows;
 pub mod run;
+pub mod sql;
 
 pub use exit::Exit;
 
@@ -50,6 +52,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Make views and an archive of recorded events
     Replay(replay::ReplayArgs),
+    /// Ask a running instance about its views, in SQL
+    Sql(sql::SqlArgs),
     /// Look at a configuration, at the services it names, and at recorded events
     Check(check::CheckArgs),
     /// Tell the whole story of one file, and what to do next
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Record(args) => record::record(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Sql(args) => sql::sql(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),

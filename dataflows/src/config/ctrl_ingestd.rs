@@ -25,8 +25,8 @@ const KEYS: [&str; 7] = [
     "topics",
 ];
 /// Sections of ours that may stand beside them.
-const OURS: [&str; 8] = [
-    "ledger", "batching", "workers", "identify", "limits", "shutdown", "http", "views",
+const OURS: [&str; 9] = [
+    "ledger", "batching", "workers", "identify", "limits", "shutdown", "http", "views", "sql",
 ];
 /// The name of its one repository here.
 pub const REPOSITORY: &str = "main";

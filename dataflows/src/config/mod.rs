@@ -27,7 +27,7 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 13] = [
+pub const SECTIONS: [&str; 14] = [
     "source",
     "ledger",
     "rses",
@@ -40,6 +40,7 @@ pub const SECTIONS: [&str; 13] = [
     "limits",
     "shutdown",
     "http",
+    "sql",
     "log",
 ];
 

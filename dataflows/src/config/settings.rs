@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use dbb_serving::{http::ViewsSettings, pg::SqlSettings};
 use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
 use dbb_sources::{KafkaSettings, LogSettings};
 
@@ -39,8 +40,10 @@ pub struct Config {
     pub limits: Limits,
     /// How the program ends.
     pub shutdown: Shutdown,
-    /// Health, readiness and metrics.
+    /// Health, readiness, metrics and views over HTTP.
     pub http: Http,
+    /// The views in SQL.
+    pub sql: SqlSettings,
     /// The log, on standard error.
     pub log: Log,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             limits: Limits::default(),
             shutdown: Shutdown::default(),
             http: Http::default(),
+            sql: SqlSettings::default(),
             log: Log::default(),
         }
     }
@@ -173,12 +177,15 @@ pub struct Http {
     /// Address and port for `/livez`, `/readyz` and `/metrics`; null for none. Nothing there needs a password:
     /// open it to other hosts only within your network.
     pub listen: Option<String>,
+    /// Views, under `/api/v1/views` at the same address, where any are kept.
+    pub views: ViewsSettings,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: Some("127.0.0.1:9327".into()),
+            views: ViewsSettings::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::views::{self, Name};
 use dbb_operators::views::placement::Policy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 /// The length of an epoch in milliseconds: nothing is published more often.
 pub const EPOCH_MS: u64 = 10;
@@ -26,8 +26,6 @@ pub struct Views {
     pub clock_skew_ms: u64,
     /// Where files are expected, for the view `placement`.
     pub policies: Vec<Policy>,
-    /// Listings of replicas and of the contents of Rucio datasets, files read at the start and again when they change.
-    pub listings: Vec<PathBuf>,
 }
 
 impl Default for Views {
@@ -38,7 +36,6 @@ impl Default for Views {
             forget_after_seconds: 7 * 24 * 3600,
             clock_skew_ms: 1000,
             policies: Vec::new(),
-            listings: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The graph of the site dataflow, as one worker builds it.
 
 use super::{
+    late::late,
     live::{Ear, LATENESS_WINDOW_US},
     work::{Shared, TICK, now},
 };
@@ -17,14 +18,28 @@ use dbb_operators::{
     decode::decode,
     deliver::{Delivery, Lane, deliver},
     identify::identify,
+    publish::publish,
     route::route,
-    views::stream_health::{self, Counters, gathered},
+    views::{
+        ingest_backlog::ingest_backlog,
+        stream_health::{self, Counters, gathered},
+    },
 };
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 use timely::{
     dataflow::{
         ProbeHandle, Stream,
-        operators::{Concatenate, Inspect, Probe, vec::Map},
+        operators::{
+            Concatenate, Inspect, Probe,
+            core::{Concat, ToStream},
+            vec::{Filter, Map},
+        },
     },
     worker::Worker,
 };
@@ -109,13 +124,18 @@ pub(super) fn build(
                 }
             },
         );
-        let heard = ear.as_ref().zip(live).map(|(ear, live)| {
-            let asks = live.statistics.clone().filter(|_| index == 0);
+        let heard = ear.as_ref().map(|ear| {
+            let asks = shared.statistics.clone().filter(|_| index == 0);
             let completes = decoded.facts.completes.clone();
             gathered(completes, "heard", ear.take(asks))
         });
         let repeats = Arc::clone(shared);
-        let arrivals = identify(decoded.arrivals, shared.remember_seconds, move |_| {
+        let arrivals = if shared.routes_any {
+            decoded.arrivals
+        } else {
+            decoded.arrivals.filter(|_| false)
+        };
+        let arrivals = identify(arrivals, shared.remember_seconds, move |_| {
             repeats.tally.repeat();
             repeats.metrics.repeats(1);
         });
@@ -124,30 +144,41 @@ pub(super) fn build(
             routed.tally.dead_letter();
             routed.metrics.dead_letter(letter);
         });
+        let backlog = live.filter(|live| live.keeps(Name::IngestBacklog));
+        let meant = backlog.map(|_| requests.clone());
         let settled = butler(requests, shared);
         let answered = Arc::clone(shared);
+        let answers = backlog.map(|_| settled.clone());
         let outcomes = settled
             .inspect(move |settled: &Settled| {
                 answered.tally.settled(settled);
                 answered.metrics.settled(settled);
             })
             .map(|settled| Entry::Settled(Box::new(settled)));
-        ledger(scope.concatenate([decoded.entries, unroutable, outcomes]), shared).probe_with(probe);
+        let mut entries = vec![decoded.entries, unroutable, outcomes];
         if let Some(live) = live {
             let noticed = Counters::default();
             let noticing = noticed.clone();
-            let completes = decoded.facts.completes.clone();
-            views::build(
+            let mut notices = decoded.facts.completes.clone().map(|_| ());
+            let names = decoded.facts.names.clone();
+            let followed = ProbeHandle::new();
+            let too_late = views::build(
                 decoded.facts,
                 &live.settings,
                 &live.publisher,
-                &ProbeHandle::new(),
-                move |notice| {
-                    noticing.notice(notice);
-                },
+                &followed,
+                move |notice| noticing.notice(notice),
             );
+            if let Some(too_late) = too_late {
+                notices = too_late.clone().map(|_| ());
+                let letters = Arc::clone(shared);
+                entries.push(late(too_late, names, move |letter| {
+                    letters.tally.dead_letter();
+                    letters.metrics.dead_letter(letter);
+                }));
+            }
             if let Some(heard) = heard {
-                let counts = gathered(completes, "noticed", move |counts| noticed.take(counts));
+                let counts = gathered(notices, "noticed", move |counts| noticed.take(counts));
                 let health = stream_health::Health {
                     publisher: Arc::clone(&live.publisher),
                     window_us: LATENESS_WINDOW_US,
@@ -155,7 +186,15 @@ pub(super) fn build(
                 };
                 stream_health::stream_health(heard, counts, health);
             }
+            if let (Some(meant), Some(answers)) = (meant, answers) {
+                let waiting =
+                    std::mem::take(&mut *shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+                let waiting = waiting.to_stream(scope);
+                let meant = meant.concat(waiting.clone().map(|settled: Settled| settled.request));
+                publish(ingest_backlog(meant, answers.concat(waiting)), &live.publisher);
+            }
         }
+        ledger(scope.concatenate(entries), shared).probe_with(probe);
     });
 }
 

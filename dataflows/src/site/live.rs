@@ -1,7 +1,8 @@
-//! Live: what the views of a running site need beside facts, and what they tell.
+//! Live: the views of a running site: which there are, how they are served, what they are told beside facts.
 //!
 //! ```text
 //!   configuration --> which views, published how often        readers --> health of the stream
+//!   published --> SQL, HTTP
 //! ```
 
 use crate::{
@@ -13,8 +14,12 @@ use dbb_events::Micros;
 use dbb_operators::{
     Incoming,
     publish::Publisher,
-    views::stream_health::{Heard, Hearing, Read},
+    views::{
+        reference,
+        stream_health::{Heard, Hearing, Read},
+    },
 };
+use dbb_serving::{Metrics, Offered, http::ViewsApi, pg};
 use dbb_sources::kafka::KafkaStatistics;
 use std::{
     cell::RefCell,
@@ -32,35 +37,64 @@ const LAG_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Live {
     pub(super) settings: ViewSettings,
     pub(super) publisher: Arc<Publisher>,
-    /// What the brokers say, where there are any.
-    pub(super) statistics: Option<KafkaStatistics>,
 }
 
 impl Live {
     /// The views that `config` wants; `None` if it wants none.
-    pub(super) fn of(config: &Config, statistics: Option<KafkaStatistics>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
         let views = &config.views;
         if !views.are_kept() {
             return Ok(None);
         }
-        debug_assert_eq!(u128::from(EPOCH_MS), super::work::TICK.as_millis());
         let micros = |n: u64, each: u64| i64::try_from(n.saturating_mul(each)).unwrap_or(i64::MAX);
+        let mut settings = ViewSettings::of(views.names().context("in views.keep")?);
+        settings.forget_after_us = Some(micros(views.forget_after_seconds, 1_000_000));
+        settings.clock_skew_us = micros(views.clock_skew_ms, 1000);
+        settings.policies = views.policies.clone().into();
+        settings.remember = Some(config.identify.remember_seconds.saturating_mul(1000) / EPOCH_MS);
         Ok(Some(Self {
-            settings: ViewSettings {
-                wanted: views.names().context("in views.keep")?,
-                eager: false,
-                forget_after_us: Some(micros(views.forget_after_seconds, 1_000_000)),
-                clock_skew_us: micros(views.clock_skew_ms, 1000),
-                ..ViewSettings::of(Default::default())
-            },
+            settings,
             publisher: Arc::new(Publisher::new(views.publish_every())),
-            statistics,
         }))
     }
 
     /// True if somebody looks at this view.
     pub(super) fn keeps(&self, name: Name) -> bool {
         self.settings.wanted.contains(&name)
+    }
+
+    /// The views over HTTP.
+    pub(super) fn api(&self, config: &Config, metrics: &Metrics) -> anyhow::Result<ViewsApi> {
+        let epochs = Arc::clone(&self.publisher);
+        Ok(ViewsApi::new(
+            &config.http.views,
+            epochs,
+            self.offered(),
+            metrics.clone(),
+        )?)
+    }
+
+    /// The views in SQL, where that is configured; until what is returned is dropped.
+    pub(super) fn sql(&self, config: &Config, metrics: &Metrics) -> anyhow::Result<Option<pg::SqlServer>> {
+        let epochs = Arc::clone(&self.publisher);
+        Ok(pg::serve(&config.sql, epochs, self.offered(), metrics.clone())?)
+    }
+
+    fn offered(&self) -> Vec<Offered> {
+        let tables: Vec<_> = self
+            .settings
+            .wanted
+            .iter()
+            .flat_map(|name| name.tables())
+            .collect();
+        let known = reference::all().into_iter();
+        known
+            .filter(|described| tables.contains(&&described.view.name))
+            .map(|described| Offered {
+                view: described.view,
+                schema: described.schema,
+            })
+            .collect()
     }
 }
 
@@ -79,7 +113,7 @@ impl Ear {
         });
     }
 
-    /// What was heard since the last call; the first worker asks for the lag of all partitions.
+    /// What was heard since the last call; who is given `statistics` asks them for the lag of all partitions.
     pub(super) fn take(&self, statistics: Option<KafkaStatistics>) -> impl FnMut(&mut Vec<Heard>) + 'static {
         let hearing = Rc::clone(&self.0);
         let mut asked: Option<Instant> = None;

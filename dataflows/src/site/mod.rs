@@ -6,13 +6,15 @@
 //!                                  \--> facts --> views --> published
 //! ```
 //!
-//! One thread for each timely worker, one for each repository, one for the ledger, one for HTTP.
+//! One thread for each timely worker, one for each repository, one for the ledger, one for HTTP, some for SQL.
 //!
 //! Frontier: once the ledger's output has passed epoch `e`, every event read in `e` and before has a
 //! durable outcome, and its offsets are committed.
 
+mod backlog;
 mod graph;
 mod history;
+mod late;
 mod live;
 mod mapping;
 mod offsets;
@@ -25,7 +27,7 @@ mod work;
 pub use mapping::mapping;
 pub use report::RunReport;
 
-use crate::{config::Config, runtime::Control};
+use crate::{config::Config, runtime::Control, views::Name};
 use anyhow::Context;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Ledger, Who};
@@ -67,8 +69,19 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     let before = report::Before::read(&mut ledger)?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let health = Arc::new(Health::new(STUCK));
+    let live = live::Live::of(config)?;
+    let api = live.as_ref().map(|live| live.api(config, &metrics)).transpose()?;
     let _server = match &config.http.listen {
-        Some(listen) => Some(dbb_serving::serve(listen, metrics.clone(), Arc::clone(&health))?),
+        Some(listen) => Some(dbb_serving::serve_with_views(
+            listen,
+            metrics.clone(),
+            Arc::clone(&health),
+            api,
+        )?),
+        None => None,
+    };
+    let _sql = match &live {
+        Some(live) => live.sql(config, &metrics)?,
         None => None,
     };
     let generation = ledger.begin_generation(&who())?;
@@ -86,6 +99,13 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         },
         offsets,
     )?;
+
+    let looks_at_backlog = live.as_ref().is_some_and(|live| live.keeps(Name::IngestBacklog));
+    let waiting = if looks_at_backlog {
+        backlog::waiting(&mut ledger, &mapping)?
+    } else {
+        Vec::new()
+    };
 
     let control = Arc::new(Control::new(config.workers));
     let (ledger_thread, ledger_port, due) =
@@ -111,7 +131,10 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         control: Arc::clone(&control),
         metrics: metrics.clone(),
         tally: report::Tallied::default(),
-        live: live::Live::of(config, lag.statistics())?,
+        live,
+        statistics: lag.statistics(),
+        waiting: Mutex::new(waiting),
+        routes_any: !config.routes.is_empty(),
     });
     let mut watch = watch::Watch::new(watch::Watched {
         control: Arc::clone(&control),

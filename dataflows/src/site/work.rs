@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
 use dbb_operators::{Batching, decode::PartitionKey, mapping::Mapping, port::Port};
 use dbb_serving::Metrics;
-use dbb_sources::{Offsets, Source};
+use dbb_sources::{Offsets, Source, kafka::KafkaStatistics};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -39,6 +39,12 @@ pub(super) struct Shared {
     pub(super) tally: Tallied,
     /// The views, where any are wanted.
     pub(super) live: Option<Live>,
+    /// What the brokers say, where there are any.
+    pub(super) statistics: Option<KafkaStatistics>,
+    /// What waited in the ledger at the start, for the view of it; taken by the first worker that builds it.
+    pub(super) waiting: Mutex<Vec<Settled>>,
+    /// Without a route no file is meant for any repository.
+    pub(super) routes_any: bool,
 }
 
 /// The time of this machine.

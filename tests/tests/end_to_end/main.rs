@@ -8,6 +8,7 @@ mod messages;
 mod operators;
 mod outages;
 mod record;
+mod views;
 
 use anyhow::Result;
 use dbb_tests::Site;

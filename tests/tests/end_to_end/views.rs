@@ -1,0 +1,424 @@
+//! Views of a running site: at every moment exactly the fold of the records they are bound to; complete again after a
+//! restart; beside the registering of files, which they do not disturb.
+
+use crate::{
+    DBB,
+    kafka::{ensure_all_committed, get},
+    site,
+};
+use anyhow::{Context, Result, ensure};
+use dbb_sinks::ledger::State;
+use dbb_test_services::{Kafka, free_port, root};
+use dbb_tests::{
+    Dice, Recorded, Run, Site,
+    books::Again,
+    recording::{Publisher, create_topics},
+};
+use flate2::read::GzDecoder;
+use postgres::{Client, NoTls, SimpleQueryMessage};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+const PARTITIONS: i32 = 3;
+
+/// Everything that is compared, in one statement: so it is of one epoch.
+const ALL: &str = "\
+    select 'offset' as what, stream as a, cast(\"partition\" as varchar) as b, '' as c, '' as d, next_offset as n, 0 as m \
+    from as_of() where stream is not null \
+    union all select 'usage', rse, scope, state, '', files, bytes from rse_usage \
+    union all select 'replica', scope, name, rse, state, bytes, 0 from replicas \
+    union all select 'done', src_rse, dst_rse, '', '', sum(done), sum(bytes) from transfers group by src_rse, dst_rse";
+
+/// One answer: rows by kind.
+type Answer = BTreeSet<Vec<String>>;
+
+/// A fold in its plainest form: the newest word of each replica, in any order, repeated any number of times.
+#[derive(Default)]
+struct Fold {
+    newest: BTreeMap<(String, String, String), (String, u8, &'static str)>,
+    lost: BTreeMap<(String, String), String>,
+    bytes: BTreeMap<(String, String), i64>,
+    /// By request: where from, where to, how many bytes.
+    done: BTreeMap<String, (String, String, i64)>,
+}
+
+impl Fold {
+    fn add(&mut self, body: &[u8]) {
+        let Ok(event) = serde_json::from_slice::<Value>(body) else {
+            return;
+        };
+        let payload = &event["payload"];
+        let text = |field: &str| payload[field].as_str().unwrap_or_default().to_owned();
+        let at = micros(event["created_at"].as_str().unwrap_or_default());
+        let did = (text("scope"), text("name"));
+        let (rse, state, rank) = match event["event_type"].as_str().unwrap_or_default() {
+            "transfer-queued" => ("dst-rse", "COPYING", 0),
+            "transfer-done" => ("dst-rse", "AVAILABLE", 2),
+            "deletion-done" | "deletion-not-found" => ("rse", "", 3),
+            "deletion-failed" if payload["rse_id"].is_null() => ("rse", "BEING_DELETED", 1),
+            "lost" => {
+                let known = self.lost.entry(did).or_default();
+                *known = at.max(known.clone());
+                return;
+            }
+            _ => return,
+        };
+        if let Some(bytes) = payload["bytes"].as_i64() {
+            self.bytes.insert(did.clone(), bytes);
+        }
+        if state == "AVAILABLE" {
+            let bytes = payload["bytes"].as_i64().unwrap_or(0);
+            self.done
+                .insert(text("request-id"), (text("src-rse"), text("dst-rse"), bytes));
+        }
+        let word = (at, rank, state);
+        let newest = self
+            .newest
+            .entry((did.0, did.1, text(rse)))
+            .or_insert_with(|| word.clone());
+        if word > *newest {
+            *newest = word;
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        let mut rows = Answer::new();
+        let mut usage: BTreeMap<[&str; 3], (i64, i64)> = BTreeMap::new();
+        for ((scope, name, rse), (at, _, state)) in &self.newest {
+            let did = (scope.clone(), name.clone());
+            let is_lost = *state == "AVAILABLE" && self.lost.get(&did).is_some_and(|lost| lost > at);
+            let state = if is_lost { "UNAVAILABLE" } else { state };
+            if state.is_empty() {
+                continue;
+            }
+            let bytes = self.bytes.get(&did).copied().unwrap_or(0);
+            let sums = usage.entry([rse, scope, state]).or_default();
+            *sums = (sums.0 + 1, sums.1 + bytes);
+            rows.insert(row(["replica", scope, name, rse, state], bytes, 0));
+        }
+        for ([rse, scope, state], (files, bytes)) in usage {
+            rows.insert(row(["usage", rse, scope, state, ""], files, bytes));
+        }
+        let mut done: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+        for (src, dst, bytes) in self.done.values() {
+            let sums = done.entry((src, dst)).or_default();
+            *sums = (sums.0 + 1, sums.1 + bytes);
+        }
+        for ((src, dst), (times, bytes)) in done {
+            rows.insert(row(["done", src, dst, "", ""], times, bytes));
+        }
+        rows
+    }
+}
+
+/// The time in a form that sorts: the fraction is left out where it is zero.
+fn micros(text: &str) -> String {
+    if text.contains('.') {
+        text.to_owned()
+    } else {
+        format!("{text}.000000")
+    }
+}
+
+fn row(words: [&str; 5], n: i64, m: i64) -> Vec<String> {
+    let words = words.iter().map(|word| (*word).to_owned());
+    words.chain([n.to_string(), m.to_string()]).collect()
+}
+
+fn connect(sql: &str) -> Result<Client> {
+    let (host, port) = sql.split_once(':').context("no port")?;
+    let mut settings = postgres::Config::new();
+    settings
+        .host(host)
+        .port(port.parse()?)
+        .user("dbb")
+        .dbname("dbb")
+        .connect_timeout(Duration::from_secs(10));
+    Ok(settings.connect(NoTls)?)
+}
+
+fn ask(client: &mut Client, sql: &str) -> Result<Answer> {
+    let mut rows = Answer::new();
+    for message in client.simple_query(sql)? {
+        if let SimpleQueryMessage::Row(row) = message {
+            let cells = (0..row.len()).map(|at| row.get(at).unwrap_or_default().to_owned());
+            ensure!(rows.insert(cells.collect()), "a row is there twice");
+        }
+    }
+    Ok(rows)
+}
+
+/// Takes the offsets out of an answer: by topic and partition, the offset of the next record.
+fn offsets(answer: &mut Answer) -> Result<BTreeMap<(String, i32), i64>> {
+    let (offsets, rest): (Answer, Answer) = std::mem::take(answer)
+        .into_iter()
+        .partition(|row| row[0] == "offset");
+    *answer = rest;
+    offsets
+        .into_iter()
+        .map(|row| Ok(((row[1].clone(), row[2].parse()?), row[5].parse()?)))
+        .collect()
+}
+
+/// The events of these nights, in the order received.
+fn nights(topic: &str, names: &[&str]) -> Result<Vec<Recorded>> {
+    let mut all = Vec::new();
+    for name in names {
+        let path = root().join(format!("tests/data/rucio-events/night-{name}-events.ndjson.gz"));
+        for line in BufReader::new(GzDecoder::new(File::open(path)?)).lines() {
+            all.push(Recorded {
+                topic: topic.into(),
+                value: line?.into_bytes(),
+            });
+        }
+    }
+    Ok(all)
+}
+
+/// A site without repositories, which only keeps views.
+struct Viewing {
+    site: Site,
+    sql: String,
+    http: String,
+}
+
+impl Viewing {
+    fn new(kafka: &Kafka, topic: &str) -> Result<Self> {
+        let mut site = Site::unmade(DBB, &[])?;
+        site.unset_all();
+        let (sql, http) = (
+            format!("127.0.0.1:{}", free_port()?),
+            format!("127.0.0.1:{}", free_port()?),
+        );
+        let config = format!(
+            "source: {{kafka: {{brokers: [\"{}\"], group_id: {topic}, topics: [{topic}]}}}}\n\
+             ledger: {{url: \"{}\"}}\n\
+             views: {{keep: [all], forget_after_seconds: 1000000000}}\n\
+             sql: {{listen: \"{sql}\"}}\n\
+             http: {{listen: \"{http}\"}}\n",
+            kafka.bootstrap(),
+            site.ledger_url(),
+        );
+        fs::write(site.config(), config)?;
+        Ok(Self { site, sql, http })
+    }
+
+    /// Starts it and waits until it has what is there.
+    fn start(&self, arguments: &[&str]) -> Result<Run> {
+        let mut run = self.site.start(arguments)?;
+        run.until("views have caught up", || is_ready(&self.http))?;
+        Ok(run)
+    }
+}
+
+fn is_ready(http: &str) -> Result<bool> {
+    Ok(get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
+}
+
+/// The headline: events in chunks of random sizes, clients that ask all the while; each answer is compared with the
+/// fold of exactly the records below the offsets it names. And after a kill the views come back as they were.
+#[test]
+fn at_each_published_epoch_views_equal_a_fold_of_the_offsets_bound_to_it() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let topic = "exact-views";
+    kafka.create_topic(topic, PARTITIONS)?;
+    let viewing = Viewing::new(kafka, topic)?;
+    let records = nights(topic, &["a", "b", "c"])?;
+    let mut publisher = Publisher::new(kafka, PARTITIONS)?;
+    let mut dice = Dice::new("exact views");
+    let mut run = viewing.start(&["--workers", "2"])?;
+
+    let stop = AtomicBool::new(false);
+    let answers = thread::scope(|scope| -> Result<Vec<Answer>> {
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| -> Result<Vec<Answer>> {
+                    let mut client = connect(&viewing.sql)?;
+                    let mut answers = Vec::new();
+                    while !stop.load(Relaxed) {
+                        answers.push(ask(&mut client, ALL)?);
+                    }
+                    Ok(answers)
+                })
+            })
+            .collect();
+        let mut rest = records.as_slice();
+        let mut sent = Ok(());
+        while !rest.is_empty() && sent.is_ok() {
+            let (chunk, later) = rest.split_at((1 + dice.below(150) as usize).min(rest.len()));
+            rest = later;
+            sent = publisher.send(chunk);
+            thread::sleep(Duration::from_millis(dice.below(150)));
+        }
+        let ended = sent.and_then(|()| publisher.flush());
+        let caught_up = ended.and_then(|()| {
+            let mut client = connect(&viewing.sql)?;
+            run.until("all is in the views", || {
+                let offsets = offsets(&mut ask(&mut client, ALL)?)?;
+                Ok(offsets.values().sum::<i64>() as usize == records.len())
+            })
+        });
+        stop.store(true, Relaxed);
+        let mut answers = Vec::new();
+        for client in clients {
+            answers.extend(
+                client
+                    .join()
+                    .map_err(|_| anyhow::anyhow!("a client panicked"))??,
+            );
+        }
+        caught_up?;
+        Ok(answers)
+    })?;
+
+    let places = publisher.places();
+    let mut epochs = BTreeSet::new();
+    let count = answers.len();
+    for mut answer in answers {
+        let bound = offsets(&mut answer)?;
+        let fold = fold(&places, &bound);
+        ensure!(
+            answer == fold,
+            "at {bound:?}: {} rows are not in the fold, such as {:?}; {} are missing, such as {:?}",
+            answer.difference(&fold).count(),
+            answer.difference(&fold).next(),
+            fold.difference(&answer).count(),
+            fold.difference(&answer).next(),
+        );
+        epochs.insert(bound.into_values().collect::<Vec<_>>());
+    }
+    println!("{count} answers, of {} different offsets", epochs.len());
+    ensure!(
+        epochs.len() >= 10,
+        "too few moments were looked at: {}",
+        epochs.len()
+    );
+
+    // A kill at any moment: what was committed is known, and the views are made again from the beginning.
+    let mut client = connect(&viewing.sql)?;
+    let mut end = ask(&mut client, ALL)?;
+    run.kill()?;
+    let run = viewing.start(&["--workers", "1"])?;
+    let mut again = ask(&mut connect(&viewing.sql)?, ALL)?;
+    ensure!(
+        offsets(&mut end)? == offsets(&mut again)?,
+        "ready before all was read"
+    );
+    ensure!(end == again, "after a restart the views are others");
+
+    // What a person sees.
+    let statement =
+        "select rse, state, sum(files) as files from rse_usage group by rse, state order by rse, state";
+    let (status, table, error) = viewing.site.dbb(&["sql"], &[statement])?;
+    ensure!(
+        status == 0 && table.starts_with("rse "),
+        "{status}\n{table}\n{error}"
+    );
+    let (_, json, _) = viewing.site.dbb(&["sql"], &[statement, "--format", "json"])?;
+    let json: Vec<Value> = serde_json::from_str(&json)?;
+    let files: i64 = json.iter().filter_map(|row| row["files"].as_i64()).sum();
+    ensure!(
+        files == again.iter().filter(|row| row[0] == "replica").count() as i64,
+        "{json:?}"
+    );
+    let (_, csv, _) = viewing.site.dbb(&["sql"], &[statement, "--format", "csv"])?;
+    ensure!(csv.starts_with("rse,state,files\n"), "{csv}");
+    let (status, _, error) = viewing.site.dbb(&["sql"], &["drop table replicas"])?;
+    ensure!(status == 1 && error.contains("hint: "), "{status} {error}");
+    let replica = again
+        .iter()
+        .find(|row| row[0] == "replica")
+        .context("no replica")?;
+    let did = format!("{}:{}", replica[1], replica[2]);
+    let (status, text, error) = viewing.site.dbb(&["explain"], &[&did])?;
+    ensure!(
+        status == 0 && text.contains(&replica[3]) && text.contains("event"),
+        "{status} {text} {error}"
+    );
+    run.terminate()?.with(0)?;
+    let (status, _, error) = viewing.site.dbb(&["sql"], &[statement])?;
+    ensure!(
+        status == 69 && error.contains("hint: is it running"),
+        "{status} {error}"
+    );
+    Ok(())
+}
+
+fn fold(places: &BTreeMap<(String, i32, i64), Vec<u8>>, bound: &BTreeMap<(String, i32), i64>) -> Answer {
+    let mut fold = Fold::default();
+    for ((topic, partition, offset), body) in places {
+        let to = bound.get(&(topic.clone(), *partition));
+        if to.is_some_and(|to| offset < to) {
+            fold.add(body);
+        }
+    }
+    fold.answer()
+}
+
+/// Files are registered as without views; at the second start everything is read again, and no file is asked for again.
+#[test]
+fn with_views_files_are_registered_as_without_and_never_twice() -> Result<()> {
+    let kafka = Kafka::shared()?;
+    let brokers = kafka.bootstrap();
+    let (sql, http) = (
+        format!("127.0.0.1:{}", free_port()?),
+        format!("127.0.0.1:{}", free_port()?),
+    );
+    let mut site = site(&format!(
+        "--files 60 --repeats 5 --site VWS --kafka {brokers} --group-id vws --http {http}"
+    ))?;
+    site.set("views.keep=[all]");
+    site.set(format!("sql.listen={sql}"));
+    let records = Recorded::of(&site)?;
+    create_topics(kafka, &records, PARTITIONS, &mut BTreeSet::new())?;
+    let mut publisher = Publisher::new(kafka, PARTITIONS)?;
+    publisher.send(&records)?;
+    publisher.flush()?;
+    site.run_once(&[])?;
+    ensure_all_committed(kafka, "vws", &publisher)?;
+    site.prove(Again::Never)?;
+    let rows = site.count(|_| true)?;
+
+    let ended = site.run_once(&["--workers", "2"])?.with(0)?;
+    ensure!(ended.text.contains("0 records read"), "{}", ended.text);
+    ensure!(site.count(|_| true)? == rows, "the second run added rows");
+    ensure_all_committed(kafka, "vws", &publisher)?;
+
+    let mut run = site.start(&[])?;
+    run.until("views have caught up", || is_ready(&http))?;
+    let mut client = connect(&sql)?;
+    let available = "select sum(files) from rse_usage where state = 'AVAILABLE'";
+    let available = ask(&mut client, available)?;
+    let files: BTreeSet<String> = records.iter().filter_map(Recorded::did).collect();
+    let counted: i64 = available
+        .iter()
+        .flatten()
+        .filter_map(|cell| cell.parse::<i64>().ok())
+        .sum();
+    ensure!(
+        counted > 0 && counted as usize <= files.len() * 2,
+        "{counted} replicas of {} files",
+        files.len()
+    );
+    // What waits since an earlier run is still open.
+    let backlog = ask(&mut client, "select sum(files), sum(waiting) from ingest_backlog")?;
+    let open = site.count(|state| state == State::Waiting)?.to_string();
+    ensure!(
+        open != "0" && backlog == Answer::from([vec![open.clone(), open.clone()]]),
+        "{open} wait in the ledger, the backlog is {backlog:?}"
+    );
+    let calls = get(&http, "/metrics")?;
+    let asked = calls
+        .lines()
+        .any(|line| line.starts_with("dbb_butler_call") && line.contains("_count") && !line.ends_with(" 0"));
+    ensure!(!asked, "the Butler was asked again:\n{calls}");
+    run.terminate()?.with(0)?;
+    site.prove(Again::Never)
+}

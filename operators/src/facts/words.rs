@@ -1,18 +1,29 @@
 //! Words: names of which there are few, stored once in a process and compared as pointers.
 //!
-//! Order is that of the text, and they travel between processes as text. What was stored once is never
-//! freed: RSEs and scopes are hundreds, Rucio datasets some thousands a night, 100 bytes each.
+//! Order and hash are those of the text: the hash decides which worker a row goes to, and that of a pointer, or
+//! of a seed that each process draws for itself, would be another in each process. Words travel as text. What was
+//! stored once is never freed: RSEs and scopes are hundreds, Rucio datasets some thousands a night, 100 bytes each.
 
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 use ustr::Ustr;
+use xxhash_rust::xxh3::xxh3_64;
 
 macro_rules! word {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub Ustr);
+
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                hash(self.0, state);
+            }
+        }
 
         impl $name {
             /// The word for `text`.
@@ -50,12 +61,24 @@ word!(
 );
 
 /// The name of a Rucio dataset (not of a Butler one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DatasetName {
     /// Its scope.
     pub scope: ScopeName,
     /// Its name in the scope.
     pub name: Ustr,
+}
+
+impl Hash for DatasetName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.scope.hash(state);
+        hash(self.name, state);
+    }
+}
+
+/// The same in every process.
+fn hash<H: Hasher>(word: Ustr, state: &mut H) {
+    state.write_u64(xxh3_64(word.as_bytes()));
 }
 
 impl DatasetName {

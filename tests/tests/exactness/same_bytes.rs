@@ -27,7 +27,7 @@ fn shuffled(lines: &[String], dice: &mut Dice) -> Vec<String> {
 /// With every fifth line, at random, once more at some other place.
 fn repeated(lines: &[String], dice: &mut Dice) -> Vec<String> {
     let again: Vec<String> = lines.iter().filter(|_| dice.below(5) == 0).cloned().collect();
-    assert!(again.len() * 6 > lines.len());
+    assert!(again.len() * 7 > lines.len());
     let all: Vec<String> = lines.iter().cloned().chain(again).collect();
     shuffled(&all, dice)
 }

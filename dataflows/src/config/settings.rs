@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use dbb_serving::{http::ViewsSettings, pg::SqlSettings};
 use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
-use dbb_sources::{KafkaSettings, LogSettings};
+use dbb_sources::{CatalogueSettings, KafkaSettings, LogSettings};
 
 /// Everything that a `dbb` of one site is told.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -69,7 +69,7 @@ impl Default for Config {
     }
 }
 
-/// Where events come from: exactly one of these.
+/// Where events come from: either Kafka or recorded files; and what else views are told.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceSettings {
@@ -77,6 +77,8 @@ pub struct SourceSettings {
     pub kafka: Option<KafkaSettings>,
     /// Recorded events in files.
     pub log: Option<LogSettings>,
+    /// Rucio's own table of replicas, for the views: what events do not tell.
+    pub catalogue: Option<CatalogueSettings>,
 }
 
 /// A storage element.

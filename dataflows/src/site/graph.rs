@@ -1,6 +1,7 @@
 //! The graph of the site dataflow, as one worker builds it.
 
 use super::{
+    catalogue::catalogue,
     late::late,
     live::{Ear, LATENESS_WINDOW_US},
     work::{Shared, TICK, now},
@@ -79,6 +80,15 @@ pub(super) fn build(
         );
         // The ledger is one for the process, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
+        let table = live.filter(|_| index == 0).and_then(|_| {
+            shared
+                .catalogue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+        });
+        let wanted = live.map(|live| live.settings.facts()).unwrap_or_default();
+        let table = live.map(|_| catalogue(ticks.clone(), table, wanted, Arc::clone(control)));
         let again = read_due(
             ticks,
             receiver,
@@ -94,10 +104,10 @@ pub(super) fn build(
             .filter(|live| live.keeps(Name::StreamHealth))
             .map(|_| Ear::default());
         let listening = ear.clone();
-        let decoded = decode(
+        let mut decoded = decode(
             scope.concatenate([records, again]),
             shared.counted_to.clone(),
-            live.map(|live| live.settings.facts()).unwrap_or_default(),
+            wanted,
             move |incoming, created_at| {
                 if let Some(ear) = &listening {
                     ear.read(incoming, created_at);
@@ -124,6 +134,12 @@ pub(super) fn build(
                 }
             },
         );
+        if let Some(table) = table {
+            let facts = &mut decoded.facts;
+            facts.changes = facts.changes.clone().concat(table.changes);
+            facts.names = facts.names.clone().concat(table.names);
+            facts.completes = facts.completes.clone().concat(table.completes);
+        }
         let heard = ear.as_ref().map(|ear| {
             let asks = shared.statistics.clone().filter(|_| index == 0);
             let completes = decoded.facts.completes.clone();

@@ -12,6 +12,7 @@
 //! durable outcome, and its offsets are committed.
 
 mod backlog;
+mod catalogue;
 mod graph;
 mod history;
 mod late;
@@ -107,6 +108,10 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         Vec::new()
     };
 
+    let catalogue = match (&config.source.catalogue, &live) {
+        (Some(settings), Some(_)) => Some(dbb_sources::catalogue::open(settings, options.run_once)?),
+        _ => None,
+    };
     let control = Arc::new(Control::new(config.workers));
     let (ledger_thread, ledger_port, due) =
         threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
@@ -132,6 +137,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         metrics: metrics.clone(),
         tally: report::Tallied::default(),
         live,
+        catalogue: Mutex::new(catalogue),
         statistics: lag.statistics(),
         waiting: Mutex::new(waiting),
         routes_any: !config.routes.is_empty(),

@@ -39,6 +39,8 @@ pub(super) struct Shared {
     pub(super) tally: Tallied,
     /// The views, where any are wanted.
     pub(super) live: Option<Live>,
+    /// Rucio's table of replicas, where it is followed; taken by the first worker.
+    pub(super) catalogue: Mutex<Option<Box<dyn Source>>>,
     /// What the brokers say, where there are any.
     pub(super) statistics: Option<KafkaStatistics>,
     /// What waited in the ledger at the start, for the view of it; taken by the first worker that builds it.

@@ -1,5 +1,6 @@
 //! Whole sites, end to end: the real program, a real Butler, real Kafka and PostgreSQL. See `../../README.md`.
 
+mod catalogue;
 mod chaos;
 mod ctrl_ingestd;
 mod every_kind;

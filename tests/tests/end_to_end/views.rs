@@ -37,7 +37,7 @@ const ALL: &str = "\
     union all select 'done', src_rse, dst_rse, '', '', sum(done), sum(bytes) from transfers group by src_rse, dst_rse";
 
 /// One answer: rows by kind.
-type Answer = BTreeSet<Vec<String>>;
+pub(crate) type Answer = BTreeSet<Vec<String>>;
 
 /// A fold in its plainest form: the newest word of each replica, in any order, repeated any number of times.
 #[derive(Default)]
@@ -132,7 +132,7 @@ fn row(words: [&str; 5], n: i64, m: i64) -> Vec<String> {
     words.chain([n.to_string(), m.to_string()]).collect()
 }
 
-fn connect(sql: &str) -> Result<Client> {
+pub(crate) fn connect(sql: &str) -> Result<Client> {
     let (host, port) = sql.split_once(':').context("no port")?;
     let mut settings = postgres::Config::new();
     settings
@@ -144,7 +144,7 @@ fn connect(sql: &str) -> Result<Client> {
     Ok(settings.connect(NoTls)?)
 }
 
-fn ask(client: &mut Client, sql: &str) -> Result<Answer> {
+pub(crate) fn ask(client: &mut Client, sql: &str) -> Result<Answer> {
     let mut rows = Answer::new();
     for message in client.simple_query(sql)? {
         if let SimpleQueryMessage::Row(row) = message {
@@ -218,7 +218,7 @@ impl Viewing {
     }
 }
 
-fn is_ready(http: &str) -> Result<bool> {
+pub(crate) fn is_ready(http: &str) -> Result<bool> {
     Ok(get(http, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
 }
 

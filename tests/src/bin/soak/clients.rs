@@ -87,6 +87,11 @@ pub(crate) fn connect(sql: &str) -> Result<Client> {
     Ok(settings.connect(NoTls)?)
 }
 
+/// True once something is published.
+pub(crate) fn is_answered(sql: &str) -> bool {
+    connect(sql).is_ok_and(|mut client| client.simple_query(USAGE).is_ok())
+}
+
 /// Asks until told to stop.
 pub(crate) fn ask(number: usize, sql: &str, stream: &Stream, stop: &AtomicBool) -> Result<Measured> {
     let mut client = connect(sql)?;

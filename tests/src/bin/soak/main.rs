@@ -99,7 +99,7 @@ fn main() -> Result<()> {
         .start()?;
     wait_until("dbb answers SQL", Duration::from_secs(60), || {
         dbb.ensure_running()?;
-        Ok(clients::connect(&sql).is_ok())
+        Ok(clients::is_answered(&sql))
     })?;
 
     let stream = Arc::new(Stream::default());

@@ -172,7 +172,10 @@ mod tests {
         collections::BTreeMap,
         sync::{Arc, Mutex},
     };
-    use timely::dataflow::{InputHandle, operators::{Input, Inspect}};
+    use timely::dataflow::{
+        InputHandle,
+        operators::{Input, Inspect},
+    };
 
     fn lost(n: u64) -> Said {
         Said::Lost(Lost {

@@ -170,24 +170,27 @@ impl Publisher {
     pub fn with_replicas(&self, patience: Duration) -> Option<Arc<Published>> {
         let deadline = Instant::now() + patience;
         let mut state = self.lock();
-        // Nobody has offered this epoch, for it has not ended.
-        let wanted = if self.every == 0 {
-            END
-        } else {
-            state.minted.div_ceil(self.every).saturating_mul(self.every)
-        };
-        state.asked.insert(wanted);
+        let mut wanted: Option<Epoch> = None;
         loop {
-            if let Some(newest) = &state.newest
-                && newest.epoch >= wanted
+            let newest = state.newest.clone();
+            if let Some(newest) = &newest
+                && wanted.is_some_and(|wanted| newest.epoch >= wanted)
+                && newest.tables.contains_key("replicas")
             {
-                if newest.tables.contains_key("replicas") {
-                    return Some(Arc::clone(newest));
-                }
-                // A later epoch came first: ask again.
-                drop(state);
-                let left = deadline.saturating_duration_since(Instant::now());
-                return (!left.is_zero()).then(|| self.with_replicas(left)).flatten();
+                return Some(Arc::clone(newest));
+            }
+            let done = newest.map(|newest| newest.epoch);
+            if done == Some(END) {
+                // Nothing comes after it.
+                return state
+                    .newest
+                    .clone()
+                    .filter(|newest| newest.tables.contains_key("replicas"));
+            }
+            if wanted.is_none_or(|wanted| done.is_some_and(|done| done >= wanted)) {
+                let next = self.unoffered(&state, done);
+                state.asked.insert(next);
+                wanted = Some(next);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -199,6 +202,15 @@ impl Publisher {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+    }
+
+    /// The next epoch to publish of which nobody has offered a part, for it has not ended.
+    fn unoffered(&self, state: &State, done: Option<Epoch>) -> Epoch {
+        if self.every == 0 {
+            return END;
+        }
+        let least = done.map_or(0, |done| done + 1).max(state.minted);
+        least.div_ceil(self.every).saturating_mul(self.every)
     }
 
     /// Waits until something above `epoch` is published (anything, if `None`), for at most `patience`.

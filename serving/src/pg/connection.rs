@@ -110,14 +110,9 @@ pub(super) async fn serve(
                 () = &mut starting => return Ok(()),
             }
         } else {
-            match timeout(
-                Duration::from_millis(door.settings.idle_timeout_ms),
-                socket.next(),
-            )
-            .await
-            {
-                Ok(message) => message,
-                Err(_) => return say(&mut socket, fatal("57P05", "nothing was asked for too long")).await,
+            match next_of_idle(&mut socket, &door).await {
+                Some(message) => message,
+                None => return say(&mut socket, fatal("57P05", "nothing was asked for too long")).await,
             }
         };
         let message = match message {

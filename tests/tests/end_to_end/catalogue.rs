@@ -69,10 +69,7 @@ fn the_table_tells_what_events_do_not_and_every_change_of_it_follows() -> Result
         "BEGIN; UPDATE replicas SET state = 'D' WHERE name = 'registered'; \
          DELETE FROM replicas WHERE name = 'deleted'; COMMIT",
     )?;
-    wait_for(
-        "the changes are in the view",
-        &[["registered", "BAD", "journal"]],
-    )?;
+    wait_for("the changes are in the view", &[["registered", "BAD", "journal"]])?;
     run.terminate()?.with(0)?;
     Ok(())
 }

@@ -248,7 +248,11 @@ const MEANINGS: &[Meaning] = &[
         "partition",
         "The partition; null in the row of all.",
     ),
-    ("stream_health", "offset", "The offset of the next record; null while none was read."),
+    (
+        "stream_health",
+        "offset",
+        "The offset of the next record; null while none was read.",
+    ),
     (
         "stream_health",
         "lag",

@@ -1,11 +1,8 @@
 //! Statements, as the engine answers them.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod shared;
-
+use crate::shared::{Numbers, published};
 use arrow::util::pretty::pretty_format_batches;
 use dbb_serving::sql::Engine;
-use shared::{Numbers, published};
 use std::sync::Arc;
 
 #[test]

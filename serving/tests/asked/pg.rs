@@ -1,0 +1,609 @@
+//! SQL as its clients have it: psql, and a driver that prepares statements.
+
+use crate::shared::{
+    Client, Numbers, certificate, offered, psql, publish, published, schema, start, wait_for,
+};
+use dbb_operators::{
+    facts::{RseName, ScopeName, State},
+    publish::Publisher,
+    views::{
+        Rows, Table,
+        rse_usage::{RseUsage, Usage},
+    },
+};
+use dbb_serving::{
+    Metrics, Offered, ServeError,
+    pg::{SqlSettings, TlsFiles, serve},
+    secret::SecretPlace,
+};
+use postgres::NoTls;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+fn usage() -> Arc<dyn Table> {
+    let mut rows = Rows::<RseUsage>::default();
+    for (rse, files) in [("SLAC_DISK", 3), ("IN2P3_DISK", 5)] {
+        let of = Usage {
+            rse: RseName::new(rse),
+            scope: ScopeName::new("raw"),
+            state: State::Available,
+        };
+        rows.update(
+            RseUsage {
+                of,
+                files,
+                bytes: files * 10,
+            },
+            1,
+        );
+    }
+    Arc::new(rows)
+}
+
+fn usage_server() -> dbb_serving::pg::SqlServer {
+    let epoch = published(3, vec![("rse_usage", usage())]);
+    start(
+        SqlSettings::default(),
+        Arc::new(epoch),
+        vec![Offered::of::<RseUsage>(), offered("replicas")],
+        Metrics::default(),
+    )
+}
+
+fn numbers(count: usize) -> (Arc<Numbers>, Arc<dyn dbb_serving::sql::Epochs>) {
+    let table = Arc::new(Numbers::new(0, count));
+    let epoch = published(3, vec![("numbers", Arc::clone(&table) as Arc<dyn Table>)]);
+    (table, Arc::new(epoch))
+}
+
+fn slow_numbers(count: usize, slow: Duration) -> (Arc<Numbers>, Arc<dyn dbb_serving::sql::Epochs>) {
+    let table = Arc::new(Numbers {
+        slow,
+        ..Numbers::new(0, count)
+    });
+    let epoch = published(3, vec![("numbers", Arc::clone(&table) as Arc<dyn Table>)]);
+    (table, Arc::new(epoch))
+}
+
+#[test]
+fn psql_asks_and_describes() {
+    let server = usage_server();
+    let rows = psql(
+        &server,
+        "",
+        &[
+            "-Atc",
+            "select rse, files from rse_usage where state = 'AVAILABLE' order by files",
+        ],
+    );
+    assert_eq!(rows.expect(), "SLAC_DISK|3\nIN2P3_DISK|5\n");
+    let tables = psql(&server, "", &["-c", "\\dt"]).expect();
+    assert!(
+        tables.contains("rse_usage") && tables.contains("replicas"),
+        "{tables}"
+    );
+    let all = psql(&server, "", &["-c", "\\d"]).expect();
+    assert!(all.contains("rse_usage"), "{all}");
+    let columns = psql(&server, "", &["-c", "\\d rse_usage"]).expect();
+    for column in ["rse", "scope", "state", "files", "bigint", "not null"] {
+        assert!(columns.contains(column), "{columns}");
+    }
+    let columns = psql(&server, "", &["-c", "\\d replicas"]).expect();
+    assert!(columns.contains("name"), "{columns}");
+}
+
+#[test]
+fn as_of_and_the_tables_are_of_one_epoch() {
+    let server = usage_server();
+    let sql = "select a.epoch, a.stream, a.partition, a.next_offset, count(*) from as_of() a, rse_usage group by 1, 2, 3, 4";
+    assert_eq!(psql(&server, "", &["-Atc", sql]).expect(), "3|events|0|10|2\n");
+}
+
+#[test]
+fn nothing_but_queries_runs_in_either_protocol() {
+    let server = usage_server();
+    let mut client = Client::connect(&server, "");
+    for (sql, state) in [
+        ("create table t (a int)", "25006"),
+        ("create table t as select 1", "25006"),
+        ("drop table rse_usage", "25006"),
+        ("insert into rse_usage values ('a')", "25006"),
+        ("delete from rse_usage", "25006"),
+        ("copy rse_usage to stdout", "25006"),
+        ("copy (select 1) to '/tmp/stolen.csv'", "25006"),
+        ("copy rse_usage from stdin", "25006"),
+        (
+            "create external table t stored as csv location '/etc/passwd'",
+            "42601",
+        ),
+        ("select * into t from rse_usage", "25006"),
+        (
+            "with a as (delete from rse_usage returning *) select * from a",
+            "25006",
+        ),
+        ("explain insert into rse_usage values ('a')", "25006"),
+        ("select * from read_csv('/etc/passwd')", "42000"),
+        ("select * from '/etc/passwd'", "42P01"),
+        ("select * from \"/etc/passwd\"", "42P01"),
+        ("select pg_read_file('/etc/passwd')", "42883"),
+        ("select * from read_parquet('/etc/passwd')", "42000"),
+        (
+            "with recursive a as (select 1 as n union all select n + 1 from a) select * from a",
+            "0A000",
+        ),
+        ("select 1; drop table rse_usage", "25006"),
+        ("selec 1", "42601"),
+        ("select rze from rse_usage", "42703"),
+        ("select * from rze_usage", "42P01"),
+    ] {
+        let said = psql(&server, "", &["-Atc", sql]);
+        assert_eq!(
+            (said.out.as_str(), said.state.as_str()),
+            ("", state),
+            "psql, {sql}: {}",
+            said.error
+        );
+        let error = client.simple_query(sql).map(|_| ()).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), state, "simple, {sql}: {error:?}");
+        let error = client.query(sql, &[]).map(|_| ()).unwrap_err();
+        let expected = if sql.starts_with("select 1;") {
+            "25006"
+        } else {
+            state
+        };
+        assert_eq!(
+            error.code().unwrap().code(),
+            expected,
+            "extended, {sql}: {error:?}"
+        );
+    }
+    let error = client
+        .copy_out("copy (select 1) to stdout")
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "25006");
+    let error = client.prepare("select 1; select 2").map(|_| ()).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "42601");
+    // And it still answers.
+    assert_eq!(client.query("select rse from rse_usage", &[]).unwrap().len(), 2);
+}
+
+#[test]
+fn what_clients_say_before_they_ask_is_taken() {
+    let server = usage_server();
+    let mut client = Client::connect(&server, "");
+    client
+        .batch_execute(
+            "set datestyle = 'ISO'; set extra_float_digits = 3; begin; select 1; commit; discard all",
+        )
+        .unwrap();
+    let shown = client.query_one("show transaction_isolation", &[]).unwrap();
+    assert_eq!(shown.get::<_, String>(0), "read committed");
+    let mut transaction = client.transaction().unwrap();
+    assert_eq!(transaction.query("select 1", &[]).unwrap().len(), 1);
+    assert!(transaction.query("select nothing", &[]).is_err());
+    let error = transaction.query("select 1", &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "25P02");
+    transaction.rollback().unwrap();
+    assert_eq!(client.query("select 1", &[]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_prepared_statement_has_parameters_and_sees_each_new_epoch() {
+    let publisher = Arc::new(Publisher::new(1));
+    publish(&publisher, 1, vec![("numbers", Arc::new(Numbers::new(100, 30)))]);
+    let epochs = Arc::clone(&publisher) as Arc<dyn dbb_serving::sql::Epochs>;
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    let prepared = client
+        .prepare("select n from numbers where name = $1 and n > $2 order by n")
+        .unwrap();
+    let mut ask = || {
+        let rows = client.query(&prepared, &[&"name-3", &105i64]).unwrap();
+        rows.iter().map(|row| row.get::<_, i64>(0)).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(), [113, 123]);
+    publish(&publisher, 2, vec![("numbers", Arc::new(Numbers::new(200, 20)))]);
+    assert_eq!(ask(), [203, 213]);
+}
+
+#[test]
+fn rows_come_in_portions_when_a_client_wants_them_so() {
+    let (_, epochs) = numbers(2500);
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    let mut transaction = client.transaction().unwrap();
+    let portal = transaction.bind("select n from numbers", &[]).unwrap();
+    let mut portions = Vec::new();
+    loop {
+        let rows = transaction.query_portal(&portal, 1000).unwrap();
+        if rows.is_empty() {
+            break;
+        }
+        portions.push(rows.len());
+    }
+    assert_eq!(portions, [1000, 1000, 500]);
+}
+
+#[test]
+fn a_statement_is_cut_off_while_its_rows_are_sent() {
+    let (table, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let settings = SqlSettings {
+        statement_timeout_ms: 300,
+        ..SqlSettings::default()
+    };
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    for sql in [
+        "select * from numbers",
+        "select count(n) from numbers",
+        "explain analyze select max(n) from numbers",
+    ] {
+        let said = psql(&server, "", &["-Atc", sql]);
+        assert_eq!(said.state, "57014", "{sql}: {}", said.error);
+        let made = table.made.swap(0, Ordering::SeqCst);
+        assert!((1..10_000).contains(&made), "{sql}: {made}");
+        let mut client = Client::connect(&server, "");
+        let error = client.query(sql, &[]).map(|rows| rows.len()).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "57014", "{sql}: {error:?}");
+    }
+}
+
+#[test]
+fn a_client_may_allow_itself_less_time_but_not_more() {
+    let (_, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let settings = SqlSettings {
+        statement_timeout_ms: 3_000,
+        ..SqlSettings::default()
+    };
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let mut client = Client::connect(&server, "");
+    for (time, told) in [("100", "longer than 100 ms"), ("1h", "longer than 3000 ms")] {
+        client
+            .batch_execute(&format!("set statement_timeout = '{time}'"))
+            .unwrap();
+        let error = client.query("select count(n) from numbers", &[]).unwrap_err();
+        let message = error.as_db_error().unwrap().message();
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_broken_off() {
+    let (table, epochs) = numbers(10_000_000);
+    let settings = SqlSettings {
+        max_rows: 5000,
+        ..SqlSettings::default()
+    };
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let said = psql(&server, "", &["-Atc", "select n from numbers"]);
+    assert_eq!(said.state, "54000", "{}", said.error);
+    assert!(
+        table.made.load(Ordering::SeqCst) < 20,
+        "rows are made as they are sent"
+    );
+    let rows = psql(&server, "", &["-Atc", "select n from numbers limit 5000"]).expect();
+    assert_eq!(rows.lines().count(), 5000);
+}
+
+#[test]
+fn a_statement_that_needs_too_much_memory_fails_alone_and_gives_it_back() {
+    let (_, epochs) = numbers(500_000);
+    let settings = SqlSettings {
+        statement_memory_mib: 4,
+        memory_mib: 6,
+        ..SqlSettings::default()
+    };
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let mut client = Client::connect(&server, "");
+    for _ in 0..5 {
+        let error = client
+            .query("select * from numbers order by n desc", &[])
+            .map(|rows| rows.len())
+            .unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "53200", "{error:?}");
+        // Needs more than what is left of the whole, had nothing been given back.
+        let few = "select n from (select n from numbers limit 100000) order by n desc limit 1";
+        assert_eq!(client.query_one(few, &[]).unwrap().get::<_, i64>(0), 99_999);
+    }
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let server = {
+        let (_, epochs) = numbers(10);
+        let settings = SqlSettings {
+            max_connections: 1,
+            ..SqlSettings::default()
+        };
+        start(settings, epochs, vec![offered("numbers")], Metrics::default())
+    };
+    let first = Client::connect(&server, "");
+    let error = Client::try_connect(&server, "").map(|_| ()).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53300", "{error:?}");
+    drop(first);
+    wait_for(|| Client::try_connect(&server, "").is_ok());
+}
+
+#[test]
+fn a_statement_is_called_off_by_its_client() {
+    let (table, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    let cancel = client.cancel_token();
+    let calls_off = std::thread::spawn(move || {
+        wait_for(|| table.made.load(Ordering::SeqCst) > 0);
+        cancel.cancel_query(NoTls).unwrap();
+    });
+    let error = client.query("select count(n) from numbers", &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57014", "{error:?}");
+    assert!(
+        error.as_db_error().unwrap().message().contains("user request"),
+        "{error:?}"
+    );
+    calls_off.join().unwrap();
+    assert_eq!(client.query("select 1", &[]).unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_client_asked_ends_when_it_goes_away() {
+    let (table, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let metrics = Metrics::default();
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        metrics.clone(),
+    );
+    let mut asking = crate::shared::psql_command(&server, "", &["-c", "select count(n) from numbers"])
+        .spawn()
+        .unwrap();
+    wait_for(|| table.made.load(Ordering::SeqCst) > 0);
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    wait_for(|| metrics.encode().contains("dbb_open_connections{by=\"sql\"} 0"));
+    assert!(
+        metrics
+            .encode()
+            .contains("dbb_statements_total{by=\"sql\",outcome=\"cancelled\"} 1")
+    );
+    let made = table.made.load(Ordering::SeqCst);
+    assert!(made < 10_000, "{made}");
+}
+
+#[test]
+fn off_loopback_only_tls_and_the_right_password_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate_file, key_file) = certificate(folder.path());
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, "open sesame\n").unwrap();
+    let settings = SqlSettings {
+        listen: Some("0.0.0.0:0".into()),
+        tls: Some(TlsFiles {
+            certificate_file: certificate_file.clone(),
+            key_file,
+        }),
+        users: BTreeMap::from([("ali".into(), SecretPlace::File(password_file))]),
+        ..SqlSettings::default()
+    };
+    let (_, epochs) = numbers(10);
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let trust = format!("sslmode=verify-full sslrootcert={}", certificate_file.display());
+    let ask = ["-Atc", "select count(*) from numbers"];
+    let with = |user: &str, password: &str, tls: &str| {
+        psql(&server, &format!("user={user} password='{password}' {tls}"), &ask)
+    };
+    assert_eq!(with("ali", "open sesame", &trust).expect(), "10\n");
+    for (user, password, tls, why) in [
+        (
+            "ali",
+            "open barley",
+            trust.as_str(),
+            "Password authentication failed",
+        ),
+        ("cassim", "open sesame", &trust, "Password authentication failed"),
+        ("ali", "open sesame", "sslmode=disable", "this server wants TLS"),
+    ] {
+        let said = with(user, password, tls);
+        assert!(
+            said.error.to_lowercase().contains(&why.to_lowercase()),
+            "{}",
+            said.error
+        );
+        assert_eq!(said.out, "");
+    }
+}
+
+#[test]
+fn a_password_works_on_loopback_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, "open sesame\n").unwrap();
+    let settings = SqlSettings {
+        users: BTreeMap::from([("ali".into(), SecretPlace::File(password_file))]),
+        ..SqlSettings::default()
+    };
+    let (_, epochs) = numbers(10);
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    assert!(Client::try_connect(&server, "user=ali password='open sesame'").is_ok());
+    for wrong in ["user=ali password=barley", "user=cassim password='open sesame'"] {
+        let error = Client::try_connect(&server, wrong).map(|_| ()).unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "28P01", "{error:?}");
+    }
+}
+
+#[test]
+fn what_keeps_it_from_being_served_says_what_to_do() {
+    let refused = |settings: SqlSettings| {
+        let (_, epochs) = numbers(1);
+        serve(&settings, epochs, vec![offered("numbers")], Metrics::default())
+            .map(|_| ())
+            .unwrap_err()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate_file, key_file) = certificate(folder.path());
+    let tls = Some(TlsFiles {
+        certificate_file,
+        key_file,
+    });
+    let open = SqlSettings {
+        listen: Some("0.0.0.0:0".into()),
+        ..SqlSettings::default()
+    };
+    let error = refused(open.clone());
+    assert_eq!(
+        error.to_string(),
+        "`0.0.0.0:0` is not this host alone, so TLS is needed: set `sql.tls.certificate_file` and `sql.tls.key_file`, \
+         or listen on 127.0.0.1"
+    );
+    assert!(!error.is_transient());
+    let error = refused(SqlSettings { tls, ..open.clone() });
+    assert!(error.to_string().contains("passwords are needed"), "{error}");
+    let tls = Some(TlsFiles {
+        certificate_file: "/nowhere/certificate.pem".into(),
+        key_file: "/nowhere/key.pem".into(),
+    });
+    let users = BTreeMap::from([("ali".into(), SecretPlace::Env("PATH".into()))]);
+    let error = refused(SqlSettings { tls, users, ..open });
+    assert_eq!(
+        error.to_string(),
+        "could not read the certificate from file `/nowhere/certificate.pem`"
+    );
+    let error = refused(SqlSettings {
+        listen: Some("nowhere".into()),
+        ..SqlSettings::default()
+    });
+    assert!(matches!(error, ServeError::Address { .. }), "{error}");
+}
+
+#[test]
+fn joined_tables_agree_while_epochs_are_published() {
+    let publisher = Arc::new(Publisher::new(1));
+    let tables = |epoch: u64| -> Vec<(&'static str, Arc<dyn Table>)> {
+        vec![
+            ("left", Arc::new(Numbers::new(epoch as i64, 3))),
+            ("right", Arc::new(Numbers::new(epoch as i64, 3))),
+        ]
+    };
+    publish(&publisher, 1, tables(1));
+    let epochs = Arc::clone(&publisher) as Arc<dyn dbb_serving::sql::Epochs>;
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("left"), offered("right")],
+        Metrics::default(),
+    );
+    let done = Arc::new(AtomicBool::new(false));
+    let (publishing, stop) = (Arc::clone(&publisher), Arc::clone(&done));
+    let publishes = std::thread::spawn(move || {
+        let mut epoch = 1;
+        while !stop.load(Ordering::SeqCst) {
+            epoch += 1;
+            publish(&publishing, epoch, tables(epoch));
+            std::thread::yield_now();
+        }
+        epoch
+    });
+    let mut client = Client::connect(&server, "");
+    let mut seen = std::collections::BTreeSet::new();
+    let sql = "select a.epoch, min(l.n), min(r.n), count(*) from \"left\" l join \"right\" r on l.n = r.n cross join as_of() a group by 1";
+    for _ in 0..100 {
+        let row = client.query_one(sql, &[]).unwrap();
+        let epoch: i64 = row.get(0);
+        assert_eq!(
+            (row.get::<_, i64>(1), row.get::<_, i64>(2), row.get::<_, i64>(3)),
+            (epoch, epoch, 3)
+        );
+        seen.insert(epoch);
+    }
+    done.store(true, Ordering::SeqCst);
+    let last = publishes.join().unwrap();
+    assert!(seen.len() > 1 && last > 1, "epochs went by: {seen:?}");
+}
+
+#[test]
+fn replicas_are_asked_of_the_dataflow_only_when_they_are_named() {
+    let publisher = Arc::new(Publisher::new(1));
+    publish(&publisher, 1, vec![("numbers", Arc::new(Numbers::new(0, 5)))]);
+    let epochs = Arc::clone(&publisher) as Arc<dyn dbb_serving::sql::Epochs>;
+    let settings = SqlSettings {
+        statement_timeout_ms: 500,
+        ..SqlSettings::default()
+    };
+    let server = start(
+        settings,
+        epochs,
+        vec![offered("numbers"), offered("replicas")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    assert_eq!(client.query("select n from numbers", &[]).unwrap().len(), 5);
+    // Nobody publishes them in time.
+    let error = client.query("select n from replicas", &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57014", "{error:?}");
+    // What is asked is as of no earlier than the question: the epochs go on.
+    let done = Arc::new(AtomicBool::new(false));
+    let goes_on = {
+        let (publisher, done) = (Arc::clone(&publisher), Arc::clone(&done));
+        std::thread::spawn(move || {
+            for epoch in 2.. {
+                if done.load(Ordering::SeqCst) {
+                    return;
+                }
+                let tables = vec![
+                    ("numbers", Arc::new(Numbers::new(0, 5)) as Arc<dyn Table>),
+                    ("replicas", Arc::new(Numbers::new(0, 7)) as Arc<dyn Table>),
+                ];
+                publish(&publisher, epoch, tables);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        })
+    };
+    let rows = client.query("select n from replicas", &[]);
+    done.store(true, Ordering::SeqCst);
+    goes_on.join().unwrap();
+    assert_eq!(rows.unwrap().len(), 7);
+}
+
+#[test]
+fn before_the_first_epoch_views_are_there_but_not_published() {
+    let publisher: Arc<dyn dbb_serving::sql::Epochs> = Arc::new(Publisher::new(1));
+    let server = start(
+        SqlSettings::default(),
+        publisher,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    assert_eq!(client.query("select 1", &[]).unwrap().len(), 1);
+    assert_eq!(client.query("select * from as_of()", &[]).unwrap().len(), 0);
+    let error = client.query("select n from numbers", &[]).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "55000", "{error:?}");
+    let columns = client
+        .query(
+            "select column_name from information_schema.columns where table_name = 'numbers'",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(columns.len(), schema().fields().len());
+}

@@ -39,6 +39,10 @@ use timely::{
     },
 };
 
+/// How often files are named anew, in microseconds of reading: replicas that were forgotten may come back, and
+/// their names went with them. Far more often than anything is forgotten.
+const NAMED_FOR_US: i64 = 3_600_000_000;
+
 /// Topic or file, and partition.
 pub type PartitionKey = (Arc<str>, i32);
 
@@ -77,6 +81,7 @@ pub fn decode<'s>(
         };
         let mut teller = (!wanted.nothing()).then(|| Teller::new(wanted));
         let mut told = Told::default();
+        let mut named_since = Micros(i64::MIN);
         move |frontiers| {
             let mut arrivals_out = arrivals_out.activate();
             let mut entries_out = entries_out.activate();
@@ -98,6 +103,10 @@ pub fn decode<'s>(
                     if incoming.again.is_none() {
                         on_read(&incoming, decoded.as_ref().ok().map(|event| event.created_at));
                         if let (Some(teller), Ok(event)) = (&mut teller, &decoded) {
+                            if incoming.read_at.0.saturating_sub(named_since.0) > NAMED_FOR_US {
+                                teller.forget_names();
+                                named_since = incoming.read_at;
+                            }
                             untold = teller.tell(&event.glimpse(), body, &mut told).err();
                         }
                     }

@@ -102,8 +102,14 @@ pub(super) fn catalogue<'s>(
                 Ok(Polled::Idle | Polled::Finished) => {}
                 Err(error) => control.fail(error.to_string()),
             }
-            changes_out.activate().session(changed).give_iterator(told.changes.into_iter());
-            names_out.activate().session(named).give_iterator(told.names.into_iter());
+            changes_out
+                .activate()
+                .session(changed)
+                .give_iterator(told.changes.into_iter());
+            names_out
+                .activate()
+                .session(named)
+                .give_iterator(told.names.into_iter());
             completes_out
                 .activate()
                 .session(completed)

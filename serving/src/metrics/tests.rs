@@ -62,6 +62,9 @@ fn full() -> Metrics {
     metrics.worker_restarted(&name);
     metrics.ledger_written(Duration::from_millis(2));
     metrics.ledger_size(4096);
+    metrics.question("sql", "answered", Duration::from_millis(3));
+    metrics.rows_sent("sql", 7);
+    metrics.connections("sql", 1);
     metrics
 }
 

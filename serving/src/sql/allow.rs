@@ -139,7 +139,6 @@ mod tests {
             "select 1",
             "values (1), (2)",
             "with a as (select 1 as n) select n from a union all select 2",
-            "table rse_usage",
             "explain select 1",
             "explain analyze select 1",
             "show tables",
@@ -179,10 +178,6 @@ mod tests {
             ("create table t (a int)", "CREATE TABLE"),
             ("create table t as select 1", "CREATE TABLE"),
             ("create view v as select 1", "CREATE VIEW"),
-            (
-                "create external table t (a int) stored as csv location '/etc/passwd'",
-                "CREATE EXTERNAL",
-            ),
             ("drop table rse_usage", "DROP TABLE"),
             ("alter table rse_usage add column a int", "ALTER TABLE"),
             ("insert into rse_usage values (1)", "INSERT"),

@@ -48,7 +48,7 @@ impl MemoryPool for Share {
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let within = |used: usize| used.checked_add(additional).filter(|sum| *sum <= self.limit);
-        if self.used.try_update(Relaxed, Relaxed, within).is_err() {
+        if self.used.fetch_update(Relaxed, Relaxed, within).is_err() {
             return Err(DataFusionError::ResourcesExhausted(format!(
                 "{additional} bytes more would make it more than {}",
                 self.limit

@@ -57,7 +57,7 @@ pub(super) struct LogFile {
 
 enum Reader {
     Plain(File),
-    Gzip(MultiGzDecoder<BufReader<File>>),
+    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
     Zstd(zstd::stream::read::Decoder<'static, BufReader<File>>),
 }
 
@@ -70,7 +70,7 @@ impl Reader {
         (&mut file).take(4).read_to_end(&mut magic)?;
         file.rewind()?;
         let reader = match magic[..] {
-            [0x1f, 0x8b, ..] => Self::Gzip(MultiGzDecoder::new(buffered(file))),
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(file)))),
             // A frame, or one to be skipped, as parallel compressors write first.
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
                 Self::Zstd(zstd::stream::read::Decoder::with_buffer(buffered(file))?)

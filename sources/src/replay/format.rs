@@ -71,7 +71,7 @@ impl Read for Counted {
 /// The text of a file.
 pub(super) enum Unpacked {
     Plain(Counted),
-    Gzip(MultiGzDecoder<BufReader<Counted>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Counted>>>),
     Zstd(zstd::stream::read::Decoder<'static, BufReader<Counted>>),
 }
 
@@ -79,7 +79,7 @@ impl Unpacked {
     pub(super) fn new(format: Format, file: Counted) -> io::Result<Self> {
         let buffered = |file| BufReader::with_capacity(256 * 1024, file);
         Ok(match format {
-            Format::Gzip => Self::Gzip(MultiGzDecoder::new(buffered(file))),
+            Format::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(file)))),
             Format::Zstd => Self::Zstd(zstd::stream::read::Decoder::with_buffer(buffered(file))?),
             Format::Plain | Format::Parquet => Self::Plain(file),
         })

@@ -110,3 +110,23 @@ fn an_archive_replaces_the_one_before_and_nothing_else() {
     );
     assert!(replay.path().join("precious/thesis.tex").exists());
 }
+
+#[test]
+fn an_archive_of_more_than_is_read_ahead_comes_to_its_end() {
+    let night = Night::read("c").unwrap();
+    let replay = Replay::new().unwrap();
+    // Some 40 blocks for the one worker; it may read 16 ahead.
+    let times = 40 * 1024 * 1024 / night.events.iter().map(String::len).sum::<usize>();
+    let events: Vec<&str> = (0..times)
+        .flat_map(|_| night.events.iter().map(String::as_str))
+        .collect();
+    replay.file("events", &events).unwrap();
+    let ended = replay
+        .run_well("events --archive archive --archive-format ndjson --workers 1")
+        .unwrap();
+    assert!(
+        ended.told.contains("1424 distinct events archived"),
+        "{}",
+        ended.told
+    );
+}

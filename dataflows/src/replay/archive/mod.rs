@@ -77,7 +77,11 @@ pub(crate) fn archive<'s>(
                         }
                     }
                 });
-                if !frontier.is_empty() {
+                if let Some(epoch) = frontier.frontier().first() {
+                    // Reading goes on as far as this has come.
+                    if let Some(capability) = &mut capability {
+                        capability.downgrade(epoch);
+                    }
                     return;
                 }
                 if let Some(shelf) = shelf.take() {

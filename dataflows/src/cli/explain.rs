@@ -35,7 +35,10 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
         dids.push(did.clone());
     }
     let replicas: Vec<Found> = dids.iter().map(|did| replicas::find(&config, did)).collect();
-    if args.json {
+    let is_nothing = stories.is_empty() && replicas.iter().all(Found::is_nothing);
+    if args.json && is_nothing {
+        output::json(&Vec::<Value>::new())?;
+    } else if args.json {
         let told = dids.iter().zip(&replicas).enumerate().map(|(at, (did, found))| {
             let story = stories.get(at);
             let mut value = story.map_or_else(
@@ -47,7 +50,7 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
         });
         output::json(&told.collect::<Vec<_>>())?;
     }
-    if stories.is_empty() && replicas.iter().all(Found::is_nothing) {
+    if is_nothing {
         let message = format!("the ledger does not know `{}`", args.what);
         let hint = "no event of it was read: it has not landed here, was not announced, or was forgotten after ledger.retention_days";
         return Err(Told::new(Exit::Problems, message, hint).into());

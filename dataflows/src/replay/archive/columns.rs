@@ -213,8 +213,8 @@ fn number(mut number: u64, out: &mut Vec<u8>) {
 fn time(at: Micros, out: &mut Vec<u8>) -> io::Result<()> {
     const DAY: i64 = 86_400_000_000;
     let (days, micros) = (at.0.div_euclid(DAY), at.0.rem_euclid(DAY));
-    // Years of four digits.
-    if !(-719_162..=2_932_896).contains(&days) {
+    // Years of four digits, as far as times are shown elsewhere.
+    if !(-719_162..=2_932_894).contains(&days) {
         return write!(out, "{at}");
     }
     let shifted = days + 719_468;

@@ -20,7 +20,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("epoch", DataType::Int64, true),
         Field::new(
             "at",
-            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
             false,
         ),
         Field::new("stream", DataType::Utf8, true),
@@ -65,7 +65,7 @@ fn batch(published: &Published) -> Result<RecordBatch> {
         .map(|read| read.map(|(_, next)| i64::try_from(*next).unwrap_or(i64::MAX)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![epoch; rows])),
-        Arc::new(TimestampMicrosecondArray::from(vec![published.at.0; rows]).with_timezone("UTC")),
+        Arc::new(TimestampMicrosecondArray::from(vec![published.at.0; rows]).with_timezone("+00:00")),
         Arc::new(stream.collect::<StringArray>()),
         Arc::new(partition.collect::<Int32Array>()),
         Arc::new(next.collect::<Int64Array>()),

@@ -75,7 +75,7 @@ impl Kafka {
         let producer: BaseProducer<Deliveries> = self
             .config()
             .set("linger.ms", "1")
-            .set("message.timeout.ms", "8000")
+            .set("message.timeout.ms", "60000")
             .create_with_context(Deliveries::default())?;
         let count = producer
             .client()

@@ -34,7 +34,7 @@ const ALL: &str = "\
     from as_of() where stream is not null \
     union all select 'usage', rse, scope, state, '', files, bytes from rse_usage \
     union all select 'replica', scope, name, rse, state, bytes, 0 from replicas \
-    union all select 'done', src_rse, dst_rse, '', '', sum(done), sum(bytes) from transfers group by src_rse, dst_rse";
+    union all select 'done', src_rse, dst_rse, '', '', sum(done), sum(bytes) from transfers where done > 0 group by src_rse, dst_rse";
 
 /// One answer: rows by kind.
 pub(crate) type Answer = BTreeSet<Vec<String>>;

@@ -16,12 +16,12 @@ use std::sync::{Arc, LazyLock};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
-        // Empty at the end of a finite input, which has no number.
+        // Both are null at the end of a replay, whose epochs have neither a number nor a time.
         Field::new("epoch", DataType::Int64, true),
         Field::new(
             "at",
             DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())),
-            false,
+            true,
         ),
         Field::new("stream", DataType::Utf8, true),
         Field::new("partition", DataType::Int32, true),
@@ -58,6 +58,7 @@ fn batch(published: &Published) -> Result<RecordBatch> {
     };
     let rows = read.len();
     let epoch = (published.epoch != END).then(|| i64::try_from(published.epoch).unwrap_or(i64::MAX));
+    let at = (published.at.0 != 0).then_some(published.at.0);
     let stream = read.iter().map(|read| read.map(|((stream, _), _)| &**stream));
     let partition = read.iter().map(|read| read.map(|((_, partition), _)| *partition));
     let next = read
@@ -65,7 +66,7 @@ fn batch(published: &Published) -> Result<RecordBatch> {
         .map(|read| read.map(|(_, next)| i64::try_from(*next).unwrap_or(i64::MAX)));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from(vec![epoch; rows])),
-        Arc::new(TimestampMicrosecondArray::from(vec![published.at.0; rows]).with_timezone("+00:00")),
+        Arc::new(TimestampMicrosecondArray::from(vec![at; rows]).with_timezone("+00:00")),
         Arc::new(stream.collect::<StringArray>()),
         Arc::new(partition.collect::<Int32Array>()),
         Arc::new(next.collect::<Int64Array>()),

@@ -115,6 +115,10 @@ pub fn serve(
         .worker_threads(usize::from(settings.threads.max(1)))
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("sql")
+        // A statement computes for many milliseconds at a time: after each of them sockets and timers are looked at,
+        // or calling it off would wait for dozens.
+        .event_interval(1)
+        .global_queue_interval(1)
         .enable_all()
         .build()
         .map_err(ServeError::Thread)?;

@@ -72,7 +72,7 @@ fn main() {
         let rses: Vec<RseName> = (0..20).map(|n| RseName::new(&format!("RSE_{n}"))).collect();
         let scope = ScopeName::new("raw");
         let text = |file: u64| {
-            format!("LSSTCam/20261121/MC_O_20261121_{file:09}/MC_O_20261121_{file:09}_R22_S11.fits.fz..xxx")
+            format!("LSSTCam/20261121/MC_O_20261121_{file:09}/MC_O_20261121_{file:09}_R22_S11.fits.fz")
         };
         assert_eq!(text(1).len(), 80);
         let change = |file: u64, replica: u64, at: i64, state: State| Change {

@@ -8,13 +8,13 @@
 //! Out:   `(RseUsage, epoch, +1 or -1)`, one live row for each (RSE, scope, state) that holds anything.
 //! State: one row for each of those: thousands, whatever the number of replicas.
 
-use super::{View, ViewRow};
+use super::{View, ViewRow, columns};
 use crate::{
     Epoch,
     facts::{RseName, ScopeName, State},
 };
 use arrow::{
-    array::{Int64Array, RecordBatch, StringArray},
+    array::RecordBatch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use differential_dataflow::{VecCollection, operators::CountTotal};
@@ -69,19 +69,14 @@ impl ViewRow for RseUsage {
 
     fn batch(rows: &mut dyn Iterator<Item = &Self>) -> RecordBatch {
         let rows: Vec<&Self> = rows.collect();
-        let text = |of: fn(&Usage) -> &'static str| {
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| of(&row.of))))
-        };
-        let number =
-            |of: fn(&Self) -> i64| Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| of(row))));
         super::batch_of(
             Self::schema(),
             vec![
-                text(|of| of.rse.as_str()),
-                text(|of| of.scope.as_str()),
-                text(|of| of.state.as_str()),
-                number(|row| row.files),
-                number(|row| row.bytes),
+                columns::texts(rows.iter().map(|row| row.of.rse.as_str())),
+                columns::texts(rows.iter().map(|row| row.of.scope.as_str())),
+                columns::texts(rows.iter().map(|row| row.of.state.as_str())),
+                columns::numbers(rows.iter().map(|row| row.files)),
+                columns::numbers(rows.iter().map(|row| row.bytes)),
             ],
         )
     }

@@ -4,6 +4,7 @@
 //! byte, and summed up every [`EACH`] records.
 
 use anyhow::{Context, Result};
+use dbb_events::Micros;
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
@@ -200,25 +201,5 @@ fn body(word: u8, file: u64, rse: &str, at: &str) -> String {
 
 /// A time as Rucio writes it.
 fn time(us: i64) -> String {
-    let (days, rest) = (us.div_euclid(86_400_000_000), us.rem_euclid(86_400_000_000));
-    // Days since 1970 to a date, by Howard Hinnant's reckoning.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z.div_euclid(146_097), z.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (seconds, fraction) = (rest / 1_000_000, rest % 1_000_000);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.{fraction:06}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    Micros(us).to_string().replace('T', " ").replace('Z', "")
 }

@@ -2,6 +2,7 @@
 
 pub mod arrival;
 pub mod batching;
+pub mod checkpoint;
 pub mod classify;
 pub mod decode;
 pub mod deliver;

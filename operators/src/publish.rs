@@ -63,6 +63,7 @@ pub const OFFSETS: &str = "(offsets)";
 /// Where parts meet. One for the process.
 pub struct Publisher {
     every: Epoch,
+    after: Option<Epoch>,
     state: Mutex<State>,
     published: Condvar,
 }
@@ -80,8 +81,14 @@ struct State {
 impl Publisher {
     /// One that publishes at every multiple of `every`, and at the end; with 0 only at the end.
     pub fn new(every: Epoch) -> Self {
+        Self::after(every, None)
+    }
+
+    /// The same, where epochs go on after that of a checkpoint: nothing is published up to it.
+    pub fn after(every: Epoch, after: Option<Epoch>) -> Self {
         Self {
             every,
+            after,
             state: Mutex::default(),
             published: Condvar::new(),
         }
@@ -114,7 +121,10 @@ impl Publisher {
     pub fn due(&self, done: Option<Epoch>, frontier: Option<Epoch>) -> Vec<Epoch> {
         let mut due = Vec::new();
         if self.every > 0 {
-            let first = done.map_or(0, |done| done.saturating_add(1)).div_ceil(self.every);
+            let done_before = done.max(self.after);
+            let first = done_before
+                .map_or(0, |done| done.saturating_add(1))
+                .div_ceil(self.every);
             // Without a frontier nothing says how far the epochs went: the end covers them.
             let last = frontier.unwrap_or(0);
             due.extend(

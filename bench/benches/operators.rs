@@ -6,7 +6,7 @@
 //! cargo bench -p dbb-bench --bench operators
 //! ```
 //!
-//! `identify` is a dataflow of its own, start and end of timely included: its time is for many events.
+//! `identify` and `distinct` are dataflows of their own, start and end of timely included: their time is for many events.
 
 // A bench reports its failure by stopping.
 #![allow(clippy::expect_used, missing_docs)]
@@ -15,9 +15,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use dbb_events::{Micros, Request};
 use dbb_operators::{
     Arrival, Classified, Incoming, classify,
+    distinct::distinct,
+    facts::{Attempt, Told, Wanted},
     identify::identify,
     mapping::{Mapping, Route, Selector},
     route::requests_for,
+    tell::Teller,
 };
 use std::{collections::BTreeSet, hint::black_box, time::Duration};
 use timely::dataflow::operators::{Inspect, Probe, vec::ToStream};
@@ -92,6 +95,12 @@ fn operators(c: &mut Criterion) {
     group.bench_function("identify", |b| {
         b.iter_batched(|| arrivals.clone(), count_new, BatchSize::LargeInput)
     });
+    let attempts = attempts();
+    group.throughput(Throughput::Elements(attempts.len() as u64));
+    group.bench_function("distinct", |b| {
+        b.iter_batched(|| attempts.clone(), count_distinct, BatchSize::LargeInput)
+    });
+    group.throughput(Throughput::Elements(arrivals.len() as u64));
     group.bench_function("route", |b| {
         b.iter(|| {
             for arrival in &arrivals {
@@ -115,6 +124,37 @@ fn operators(c: &mut Criterion) {
         b.iter(|| route.rewrite(black_box(url)).expect("a path"))
     });
     group.finish();
+}
+
+/// The steps of all requests of a night, each twice.
+fn attempts() -> Vec<Attempt> {
+    let wanted = Wanted {
+        attempts: true,
+        ..Wanted::default()
+    };
+    let (mut teller, mut told) = (Teller::new(wanted), Told::default());
+    let records = dbb_bench::records("night-a-events").expect("the captures are in tests/data/rucio-events");
+    for record in &records {
+        // What cannot be read is no attempt.
+        let _ = dbb_events::glimpse(&record.body, |glimpse| {
+            teller.tell(glimpse, &record.body, &mut told)
+        });
+    }
+    let again = told.attempts.clone();
+    told.attempts.extend(again);
+    told.attempts
+}
+
+fn count_distinct(attempts: Vec<Attempt>) {
+    timely::execute_directly(move |worker| {
+        worker.dataflow::<u64, _, _>(|scope| {
+            distinct(attempts.to_stream(scope), None)
+                .inspect(|attempt| {
+                    black_box(attempt);
+                })
+                .probe();
+        });
+    });
 }
 
 fn count_new(arrivals: Vec<Arrival>) {

@@ -4,7 +4,7 @@ pub mod synthetic;
 
 use anyhow::Context;
 use dbb_events::{Micros, Place, Received, decode_record};
-use std::{fs::File, io::Read, sync::Arc};
+use std::{fs::File, io::Read, path::PathBuf, sync::Arc};
 
 /// The lines of a capture in `tests/data/rucio-events`, as one text.
 ///
@@ -48,4 +48,16 @@ pub fn records(name: &str) -> anyhow::Result<Vec<Received>> {
             }
         })
         .collect())
+}
+
+/// The optimised `dbb` beside the running bench.
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> anyhow::Result<PathBuf> {
+    let bench = std::env::current_exe()?;
+    let program = bench.with_file_name("../dbb");
+    program
+        .canonicalize()
+        .context("there is no optimised dbb: run `cargo build --release -p dbb`")
 }

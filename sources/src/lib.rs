@@ -7,6 +7,7 @@
 pub mod catalogue;
 pub mod error;
 pub mod kafka;
+pub mod listings;
 pub mod log;
 pub mod record;
 pub mod replay;
@@ -15,5 +16,6 @@ pub mod source;
 pub use catalogue::CatalogueSettings;
 pub use error::SourceError;
 pub use kafka::KafkaSettings;
+pub use listings::ListingsSettings;
 pub use log::LogSettings;
 pub use source::{Extent, OffsetStore, Offsets, Partition, Polled, Source, Waker};

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use dbb_serving::{http::ViewsSettings, pg::SqlSettings};
 use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
-use dbb_sources::{CatalogueSettings, KafkaSettings, LogSettings};
+use dbb_sources::{CatalogueSettings, KafkaSettings, ListingsSettings, LogSettings};
 
 /// Everything that a `dbb` of one site is told.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -79,6 +79,8 @@ pub struct SourceSettings {
     pub log: Option<LogSettings>,
     /// Rucio's own table of replicas, for the views: what events do not tell.
     pub catalogue: Option<CatalogueSettings>,
+    /// Listings of replicas, and of the contents of Rucio datasets, for the views.
+    pub listings: Option<ListingsSettings>,
 }
 
 /// A storage element.

@@ -37,6 +37,8 @@ pub struct Control {
     beats: Vec<AtomicU64>,
     /// For each worker: the epoch by which it had read what was there at the start; [`NOT_YET`] before.
     caught_up: Vec<AtomicU64>,
+    /// The same of what is told beside events; 0 where nothing is.
+    tables_caught_up: AtomicU64,
 }
 
 const NOT_YET: u64 = u64::MAX;
@@ -56,6 +58,7 @@ impl Control {
                 .collect(),
             beats: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             caught_up: (0..workers).map(|_| AtomicU64::new(NOT_YET)).collect(),
+            tables_caught_up: AtomicU64::new(0),
         }
     }
 
@@ -161,11 +164,24 @@ impl Control {
         }
     }
 
-    /// The epoch by which all workers had read what was there at the start; `None` before.
+    /// Says that something is told beside events, which is to be waited for.
+    pub fn expect_tables(&self) {
+        self.tables_caught_up.store(NOT_YET, Ordering::Release);
+    }
+
+    /// Records that it was told by the end of `epoch`; the first time counts.
+    pub fn set_tables_caught_up(&self, epoch: Epoch) {
+        if self.tables_caught_up.load(Ordering::Relaxed) == NOT_YET {
+            self.tables_caught_up.store(epoch, Ordering::Release);
+        }
+    }
+
+    /// The epoch by which all that was there at the start had been read; `None` before.
     pub fn caught_up(&self) -> Option<Epoch> {
         let newest = self
             .caught_up
             .iter()
+            .chain([&self.tables_caught_up])
             .map(|epoch| epoch.load(Ordering::Acquire))
             .max();
         newest.filter(|epoch| *epoch != NOT_YET)

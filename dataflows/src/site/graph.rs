@@ -1,9 +1,9 @@
 //! The graph of the site dataflow, as one worker builds it.
 
 use super::{
-    catalogue::catalogue,
     late::late,
     live::{Ear, LATENESS_WINDOW_US},
+    tables::tables,
     work::{Shared, TICK, now},
 };
 use crate::{
@@ -80,15 +80,15 @@ pub(super) fn build(
         );
         // The ledger is one for the process, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
-        let table = live.filter(|_| index == 0).and_then(|_| {
-            shared
-                .catalogue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-        });
         let wanted = live.map(|live| live.settings.facts()).unwrap_or_default();
-        let table = live.map(|_| catalogue(ticks.clone(), table, wanted, Arc::clone(control)));
+        let tabled = live.map(|_| {
+            let taken = if index == 0 {
+                shared.take_tables(wanted)
+            } else {
+                Vec::new()
+            };
+            tables(ticks.clone(), taken, Arc::clone(control))
+        });
         let again = read_due(
             ticks,
             receiver,
@@ -134,11 +134,12 @@ pub(super) fn build(
                 }
             },
         );
-        if let Some(table) = table {
+        if let Some(table) = tabled {
             let facts = &mut decoded.facts;
             facts.changes = facts.changes.clone().concat(table.changes);
             facts.names = facts.names.clone().concat(table.names);
             facts.completes = facts.completes.clone().concat(table.completes);
+            facts.said = facts.said.clone().concat(table.said);
         }
         let heard = ear.as_ref().map(|ear| {
             let asks = shared.statistics.clone().filter(|_| index == 0);

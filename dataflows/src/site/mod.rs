@@ -16,11 +16,13 @@ mod catalogue;
 mod graph;
 mod history;
 mod late;
+mod listings;
 mod live;
 mod mapping;
 mod offsets;
 mod open;
 mod report;
+mod tables;
 mod threads;
 mod watch;
 mod work;
@@ -112,7 +114,14 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         (Some(settings), Some(_)) => Some(dbb_sources::catalogue::open(settings, options.run_once)?),
         _ => None,
     };
+    let listings = match (&config.source.listings, &live) {
+        (Some(settings), Some(_)) => Some(dbb_sources::listings::open(settings, options.run_once)?),
+        _ => None,
+    };
     let control = Arc::new(Control::new(config.workers));
+    if catalogue.is_some() || listings.is_some() {
+        control.expect_tables();
+    }
     let (ledger_thread, ledger_port, due) =
         threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
     let repositories = threads::repositories(config, &metrics)?;
@@ -138,6 +147,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         tally: report::Tallied::default(),
         live,
         catalogue: Mutex::new(catalogue),
+        listings: Mutex::new(listings),
         statistics: lag.statistics(),
         waiting: Mutex::new(waiting),
         routes_any: !config.routes.is_empty(),

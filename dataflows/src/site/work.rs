@@ -1,12 +1,12 @@
 //! What each timely worker does: build its part of the dataflow, step, and ack what is durable.
 
-use super::{graph, live::Live, report::Tallied};
+use super::{catalogue::Catalogue, graph, listings::Listed, live::Live, report::Tallied, tables::Table};
 use crate::runtime::{Bindings, Control, read::Reading};
 use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
-use dbb_operators::{Batching, decode::PartitionKey, mapping::Mapping, port::Port};
+use dbb_operators::{Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port};
 use dbb_serving::Metrics;
-use dbb_sources::{Offsets, Source, kafka::KafkaStatistics};
+use dbb_sources::{Offsets, Source, kafka::KafkaStatistics, listings::Listings};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -41,12 +41,34 @@ pub(super) struct Shared {
     pub(super) live: Option<Live>,
     /// Rucio's table of replicas, where it is followed; taken by the first worker.
     pub(super) catalogue: Mutex<Option<Box<dyn Source>>>,
+    /// The folder of listings, where there is one; likewise.
+    pub(super) listings: Mutex<Option<Listings>>,
     /// What the brokers say, where there are any.
     pub(super) statistics: Option<KafkaStatistics>,
     /// What waited in the ledger at the start, for the view of it; taken by the first worker that builds it.
     pub(super) waiting: Mutex<Vec<Settled>>,
     /// Without a route no file is meant for any repository.
     pub(super) routes_any: bool,
+}
+
+impl Shared {
+    /// What tells of replicas beside events, for the worker that is to have it.
+    pub(super) fn take_tables(&self, wanted: Wanted) -> Vec<Box<dyn Table>> {
+        let catalogue = self
+            .catalogue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let listings = self
+            .listings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let mut tables: Vec<Box<dyn Table>> = Vec::new();
+        tables.extend(catalogue.map(|source| Box::new(Catalogue::new(source, wanted)) as Box<dyn Table>));
+        tables.extend(listings.map(|listings| Box::new(Listed::new(listings, wanted)) as Box<dyn Table>));
+        tables
+    }
 }
 
 /// The time of this machine.

@@ -5,6 +5,7 @@ mod chaos;
 mod ctrl_ingestd;
 mod every_kind;
 mod kafka;
+mod listings;
 mod messages;
 mod operators;
 mod outages;

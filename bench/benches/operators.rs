@@ -17,7 +17,7 @@ use dbb_operators::{
     Arrival, Classified, Incoming, classify,
     distinct::distinct,
     facts::{Attempt, Told, Wanted},
-    identify::identify,
+    identify::{Remember, identify},
     mapping::{Mapping, Route, Selector},
     route::requests_for,
     tell::Teller,
@@ -148,7 +148,7 @@ fn attempts() -> Vec<Attempt> {
 fn count_distinct(attempts: Vec<Attempt>) {
     timely::execute_directly(move |worker| {
         worker.dataflow::<u64, _, _>(|scope| {
-            distinct(attempts.to_stream(scope), None)
+            distinct(attempts.to_stream(scope), None, None)
                 .inspect(|attempt| {
                     black_box(attempt);
                 })
@@ -160,7 +160,11 @@ fn count_distinct(attempts: Vec<Attempt>) {
 fn count_new(arrivals: Vec<Arrival>) {
     timely::execute_directly(move |worker| {
         worker.dataflow::<u64, _, _>(|scope| {
-            identify(arrivals.to_stream(scope), 3600, |_| {})
+            let remember = Remember {
+                seconds: 3600,
+                epochs: None,
+            };
+            identify(arrivals.to_stream(scope), remember, None, |_| {})
                 .inspect(|arrival| {
                     black_box(arrival);
                 })

@@ -2,17 +2,24 @@
 //!
 //! ```text
 //!   attempts, said --by event id--> seen before? --no--> attempts, said
+//!   identities of a checkpoint -------/
 //! ```
 //!
-//! In:    facts, in any order, repeated any number of times.
+//! In:    facts, in any order, repeated any number of times; what an earlier run had seen.
 //! Out:   the first of each event that arrives, at its epoch; what is of no event passes.
-//! State: [`BYTES_PER_EVENT`] bytes, about, for each event of the last `remember` epochs to twice that, or of the whole run.
+//! State: [`BYTES_PER_EVENT`] bytes, about, for each event of the last `remember` epochs to twice that, or of the
+//!        whole run; with checkpoints 16 more for each since the last. What is restored counts as seen just then.
 //!
 //! Of two copies at different epochs read by two workers either may come first. The facts are equal, so the
 //! views are too, once both epochs are complete.
 
 use crate::{
     Epoch,
+    checkpoint::{
+        Keep, Kind, Merge,
+        met::{self, Met},
+        restored,
+    },
     facts::{Attempt, Said},
 };
 use dbb_events::EventId;
@@ -30,17 +37,35 @@ pub const BYTES_PER_EVENT: usize = 28;
 
 /// A fact that must be counted once.
 pub trait Counted {
+    /// The identities in a checkpoint.
+    const KIND: &'static Kind;
+
     /// The identity of the event that it is a fact of; `None` if it is of none and cannot be repeated.
     fn event(&self) -> Option<EventId>;
 }
 
+static ATTEMPTS: Kind = Kind {
+    name: "distinct_attempts",
+    version: 1,
+    merge: Merge::Recent,
+};
+static SAID: Kind = Kind {
+    name: "distinct_said",
+    version: 1,
+    merge: Merge::Recent,
+};
+
 impl Counted for Attempt {
+    const KIND: &'static Kind = &ATTEMPTS;
+
     fn event(&self) -> Option<EventId> {
         Some(self.event)
     }
 }
 
 impl Counted for Said {
+    const KIND: &'static Kind = &SAID;
+
     fn event(&self) -> Option<EventId> {
         match self {
             Said::Rule(rule) => Some(rule.event),
@@ -51,23 +76,52 @@ impl Counted for Said {
 }
 
 /// See the module. Events are forgotten when `remember` to twice as many epochs have passed; with `None` never.
-pub fn distinct<'s, F>(facts: Stream<'s, Epoch, Vec<F>>, remember: Option<Epoch>) -> Stream<'s, Epoch, Vec<F>>
+pub fn distinct<'s, F>(
+    facts: Stream<'s, Epoch, Vec<F>>,
+    remember: Option<Epoch>,
+    keep: Option<&Keep>,
+) -> Stream<'s, Epoch, Vec<F>>
 where
     F: Counted + ExchangeData,
 {
+    let scope = facts.scope();
+    let from = keep.and_then(|keep| keep.restored.clone());
+    let known = restored(scope, F::KIND, from.clone());
+    let mut met = keep.map(|keep| Met::new(F::KIND, remember, keep, scope.worker().index()));
     let by_event = |fact: &F| fact.event().map_or(0, |event| event.0 as u64);
-    facts.unary(Exchange::new(by_event), "distinct", move |_, _| {
+    let (by_event, by_place) = (Exchange::new(by_event), Exchange::new(met::place));
+    facts.binary_frontier(known, by_event, by_place, "distinct", move |_, _| {
         let mut seen = Seen::new(remember);
-        move |input, output| {
-            input.for_each_stamp(|stamp, data| {
+        move |(facts, of_facts), (known, of_known), output| {
+            known.for_each_stamp(|stamp, data| {
                 seen.advance(stamp.least().copied());
-                let mut session = output.session(&stamp);
-                for fact in data.flat_map(|facts| facts.drain(..)) {
-                    if fact.event().is_none_or(|event| seen.is_new(event)) {
-                        session.give(fact);
+                for row in data.flat_map(|rows| rows.drain(..)) {
+                    match (met::event(F::KIND, &row), &from) {
+                        (Ok(event), _) => drop(seen.is_new(event)),
+                        (Err(damaged), Some(from)) => from.refuse(damaged),
+                        (Err(_), None) => {}
                     }
                 }
             });
+            facts.for_each_stamp(|stamp, data| {
+                let epoch = stamp.least().copied();
+                seen.advance(epoch);
+                let mut session = output.session(&stamp);
+                for fact in data.flat_map(|facts| facts.drain(..)) {
+                    if let Some(event) = fact.event() {
+                        if !seen.is_new(event) {
+                            continue;
+                        }
+                        if let (Some(met), Some(epoch)) = (&mut met, epoch) {
+                            met.meets(event, epoch);
+                        }
+                    }
+                    session.give(fact);
+                }
+            });
+            if let Some(met) = &mut met {
+                met.offer([of_facts, of_known]);
+            }
         }
     })
 }
@@ -196,7 +250,7 @@ mod tests {
             let mut input = InputHandle::<Epoch, _>::new();
             let out = Arc::clone(&out);
             worker.dataflow(|scope| {
-                distinct(scope.input_from(&mut input), remember).inspect(move |fact: &Said| {
+                distinct(scope.input_from(&mut input), remember, None).inspect(move |fact: &Said| {
                     *out.lock().unwrap().entry(fact.clone()).or_default() += 1;
                 });
             });

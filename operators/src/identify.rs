@@ -2,17 +2,26 @@
 //!
 //! ```text
 //!   arrivals --by event id--> seen before? --no--> arrivals
+//!   identities of a checkpoint --/
 //! ```
 //!
-//! In:    arrivals, in any order, repeated any number of times.
+//! In:    arrivals, in any order, repeated any number of times; what an earlier run had seen.
 //! Out:   each event once, for as long as its identity is remembered.
-//! State: [`BYTES_PER_EVENT`] bytes, about, for each event of the last `remember` to twice that.
+//! State: [`BYTES_PER_EVENT`] bytes, about, for each event of the last `remember` to twice that; with checkpoints 16
+//!        more for each since the last. What is restored counts as seen when the first arrival comes.
 //!
 //! A repeat is dropped at its own epoch, which ends only after the epoch of any earlier copy read by
 //! the same worker; of two copies read by two workers one is kept, whichever comes first, and only
 //! its epoch waits for the outcome: the other's place may be forgotten, for this one is not.
 
-use crate::{Arrival, Epoch};
+use crate::{
+    Arrival, Epoch,
+    checkpoint::{
+        Keep, Kind, Merge,
+        met::{self, Met},
+        restored,
+    },
+};
 use dbb_events::{EventId, Micros};
 use std::collections::HashSet;
 use timely::dataflow::{Stream, channels::pact::Exchange, operators::generic::Operator};
@@ -21,32 +30,68 @@ use timely::dataflow::{Stream, channels::pact::Exchange, operators::generic::Ope
 /// table between half and seven eighths full.
 pub const BYTES_PER_EVENT: usize = 28;
 
+/// How long identities are remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remember {
+    /// By the times at which arrivals were read, in seconds.
+    pub seconds: i64,
+    /// In epochs, at least as long: for that time checkpoints keep them; for ever when `None`.
+    pub epochs: Option<Epoch>,
+}
+
+static KIND: Kind = Kind {
+    name: "identify",
+    version: 1,
+    merge: Merge::Recent,
+};
+
 /// See the module. `on_repeat` is told of each copy that is dropped; an event that the ledger sends
 /// again passes, for it is no repeat.
 pub fn identify<'s>(
     arrivals: Stream<'s, Epoch, Vec<Arrival>>,
-    remember_seconds: i64,
+    remember: Remember,
+    keep: Option<&Keep>,
     on_repeat: impl Fn(&Arrival) + 'static,
 ) -> Stream<'s, Epoch, Vec<Arrival>> {
-    arrivals.unary(
-        Exchange::new(|a: &Arrival| a.event.0 as u64),
-        "identify",
-        move |_, _| {
-            let mut seen = Recent::new(remember_seconds);
-            move |input, output| {
-                input.for_each_stamp(|capability, data| {
-                    let mut session = output.session(&capability);
-                    for arrival in data.flat_map(|arrivals| arrivals.drain(..)) {
-                        if arrival.again.is_some() || seen.is_new(arrival.event, arrival.read_at) {
-                            session.give(arrival);
-                        } else {
-                            on_repeat(&arrival);
-                        }
+    let scope = arrivals.scope();
+    let from = keep.and_then(|keep| keep.restored.clone());
+    let known = restored(scope, &KIND, from.clone());
+    let mut met = keep.map(|keep| Met::new(&KIND, remember.epochs, keep, scope.worker().index()));
+    let by_event = Exchange::new(|a: &Arrival| a.event.0 as u64);
+    let by_place = Exchange::new(met::place);
+    arrivals.binary_frontier(known, by_event, by_place, "identify", move |_, _| {
+        let mut seen = Recent::new(remember.seconds);
+        move |(arrivals, of_arrivals), (known, of_known), output| {
+            known.for_each_stamp(|_, data| {
+                for row in data.flat_map(|rows| rows.drain(..)) {
+                    match (met::event(&KIND, &row), &from) {
+                        (Ok(event), _) => seen.know(event),
+                        (Err(damaged), Some(from)) => from.refuse(damaged),
+                        (Err(_), None) => {}
                     }
-                });
+                }
+            });
+            arrivals.for_each_stamp(|stamp, data| {
+                let epoch = stamp.least().copied();
+                let mut session = output.session(&stamp);
+                for arrival in data.flat_map(|arrivals| arrivals.drain(..)) {
+                    if arrival.again.is_some() {
+                        session.give(arrival);
+                    } else if seen.is_new(arrival.event, arrival.read_at) {
+                        if let (Some(met), Some(epoch)) = (&mut met, epoch) {
+                            met.meets(arrival.event, epoch);
+                        }
+                        session.give(arrival);
+                    } else {
+                        on_repeat(&arrival);
+                    }
+                }
+            });
+            if let Some(met) = &mut met {
+                met.offer([of_arrivals, of_known]);
             }
-        },
-    )
+        }
+    })
 }
 
 /// The identities of the last while: two sets, of which the older is dropped as a whole, so that
@@ -74,6 +119,11 @@ impl Recent {
             self.since = now;
         }
         !self.old.contains(&event) && self.young.insert(event)
+    }
+
+    /// An earlier run has seen it: it is the older one of the sets as soon as something is read.
+    fn know(&mut self, event: EventId) {
+        self.young.insert(event);
     }
 }
 

@@ -7,7 +7,7 @@ use dbb_operators::{
     Epoch, Incoming,
     decode::decode,
     facts::Wanted,
-    identify::identify,
+    identify::{Remember, identify},
     mapping::{Mapping, Route, Selector},
     route::route,
 };
@@ -32,6 +32,11 @@ enum Told {
     Deleted(u8),
     Garbage(u8),
 }
+
+const HOUR: Remember = Remember {
+    seconds: 3600,
+    epochs: None,
+};
 
 fn body(told: Told) -> String {
     let event = |event_type: &str, n: u8, rse: &str| {
@@ -95,7 +100,7 @@ fn run(
                 |_, _| {},
             );
             let letters = decoded.entries;
-            let arrivals = identify(decoded.arrivals, 3600, |_| {});
+            let arrivals = identify(decoded.arrivals, HOUR, None, |_| {});
             let (requests, unroutable) = route(arrivals, Arc::new(mapping()), |_| {});
             let asked = Arc::clone(&out);
             requests

@@ -159,7 +159,8 @@ fn build(
     };
     let heard = Rc::clone(notices);
     // A replay forgets nothing, so nothing comes too late.
-    let _late = views::build(facts, &shared.views, &shared.publisher, probe, move |notice| {
+    let (views, publisher) = (&shared.views, &shared.publisher);
+    let _late = views::build(facts, views, publisher, None, probe, move |notice| {
         hear(&mut heard.borrow_mut(), notice);
     });
     let packed = inputs.packed.to_stream(scope);

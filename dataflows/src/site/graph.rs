@@ -18,7 +18,7 @@ use dbb_operators::{
     Batching, Classified, Epoch,
     decode::decode,
     deliver::{Delivery, Lane, deliver},
-    identify::identify,
+    identify::{Remember, identify},
     publish::publish,
     route::route,
     views::{
@@ -152,7 +152,11 @@ pub(super) fn build(
         } else {
             decoded.arrivals.filter(|_| false)
         };
-        let arrivals = identify(arrivals, shared.remember_seconds, move |_| {
+        let remember = Remember {
+            seconds: shared.remember_seconds,
+            epochs: live.and_then(|live| live.settings.remember),
+        };
+        let arrivals = identify(arrivals, remember, None, move |_| {
             repeats.tally.repeat();
             repeats.metrics.repeats(1);
         });
@@ -183,6 +187,7 @@ pub(super) fn build(
                 decoded.facts,
                 &live.settings,
                 &live.publisher,
+                None,
                 &followed,
                 move |notice| noticing.notice(notice),
             );

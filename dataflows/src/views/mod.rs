@@ -14,6 +14,7 @@ pub use names::{Name, UnknownView, parse};
 
 use dbb_operators::{
     Epoch,
+    checkpoint::Keep,
     distinct::distinct,
     facts::{Change, Wanted},
     publish::{self, Publisher},
@@ -78,12 +79,16 @@ impl ViewSettings {
 
 /// Builds the views of `settings` on `facts`. All workers build the same.
 ///
-/// `probe` passes an epoch when every operator that keeps something has applied it; `on_notice` hears
-/// what somebody should know of, on the worker that found it. Out come the changes that were too late.
+/// `probe` passes an epoch when every operator that keeps something has applied it, what was restored too; `on_notice`
+/// hears what somebody should know of, on the worker that found it. Out come the changes that were too late.
+///
+/// With `keep` the views go on where they were when its checkpoint was taken, and offer their parts of those to come;
+/// facts may come once `probe` has passed the restored epoch, and are never applied early.
 pub fn build<'s>(
     facts: Facts<'s>,
     settings: &ViewSettings,
     publisher: &Arc<Publisher>,
+    keep: Option<&Keep>,
     probe: &ProbeHandle<Epoch>,
     on_notice: impl Fn(Notice) + 'static,
 ) -> Option<Stream<'s, Epoch, Vec<Change>>> {
@@ -106,10 +111,10 @@ pub fn build<'s>(
     // Before everything that counts: what is delivered again has happened once.
     let told = needs
         .attempts
-        .then(|| collected(distinct(facts.attempts, settings.remember).probe_with(probe)));
+        .then(|| collected(distinct(facts.attempts, settings.remember, keep).probe_with(probe)));
     let said = needs
         .said
-        .then(|| distinct(facts.said, settings.remember).probe_with(probe));
+        .then(|| distinct(facts.said, settings.remember, keep).probe_with(probe));
     let heard = said.clone().map(spoken);
 
     if let Some(told) = &told {

@@ -14,6 +14,7 @@
 
 mod kind;
 mod meeting;
+pub(crate) mod met;
 mod restored;
 
 pub use kind::{Add, Damaged, Give, Kind, Merge, Rows, spread};

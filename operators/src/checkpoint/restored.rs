@@ -1,6 +1,6 @@
 //! Restored: the rows of a checkpoint enter the dataflow at its epoch, before anything else.
 
-use super::{Checkpoints, Kind};
+use super::{Checkpoints, Damaged, Kind};
 use crate::Epoch;
 use std::sync::Arc;
 use timely::{
@@ -23,6 +23,9 @@ pub trait Restored: Send + Sync {
     ///
     /// An error is told to whoever reads the checkpoint and ends the rows: the process is to end.
     fn rows(&self, kind: &'static Kind, share: usize, of: usize) -> Box<dyn Iterator<Item = Row> + Send>;
+
+    /// Hears of a row that an operator was given and cannot read, and leaves out: the process is to end.
+    fn refuse(&self, damaged: Damaged);
 }
 
 /// What an operator needs to be kept from run to run.

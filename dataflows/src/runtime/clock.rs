@@ -4,13 +4,14 @@
 //!   worker 0: tick n, n+1, ... --broadcast--> every reader: what it reads now is of the newest tick
 //! ```
 //!
-//! Out:   one `()` an epoch on every worker.
+//! Out:   one record an epoch on every worker: when it was announced, by the clock of worker 0.
 //! State: none.
 //!
 //! Frontier: it passes epoch `e` when worker 0 has announced a later one; readers hold their own
 //! capability of `e` until they have heard of it. Clocks of other hosts are never asked.
 
 use super::Control;
+use dbb_events::Micros;
 use dbb_operators::Epoch;
 use std::{sync::Arc, time::Duration};
 use timely::{
@@ -21,15 +22,15 @@ use timely::{
     },
 };
 
-/// See the module. `on_tick` is told of each epoch before anyone can hear of it. It stops, and with it every epoch ends, once `control` says the work is finished.
+/// See the module. It stops, and with it every epoch ends, once `control` says the work is finished.
 pub fn clock<'s>(
     scope: Scope<'s, Epoch>,
     tick: Duration,
     control: Arc<Control>,
-    on_tick: impl Fn(Epoch) + 'static,
-) -> Stream<'s, Epoch, Vec<()>> {
+    now: impl Fn() -> Micros + 'static,
+) -> Stream<'s, Epoch, Vec<Micros>> {
     let announces = scope.worker().index() == 0;
-    source::<_, CapacityContainerBuilder<Vec<()>>, _, _>(scope, "clock", |capability, info| {
+    source::<_, CapacityContainerBuilder<Vec<Micros>>, _, _>(scope, "clock", |capability, info| {
         let activator = scope.activator_for(info.address.clone());
         let mut capability = announces.then_some(capability);
         let mut last = std::time::Instant::now();
@@ -46,8 +47,7 @@ pub fn clock<'s>(
             if first || left.is_zero() {
                 first = false;
                 last = std::time::Instant::now();
-                on_tick(*capability.time());
-                output.session(capability).give(());
+                output.session(capability).give(now());
                 let next = *capability.time() + 1;
                 capability.downgrade(&next);
                 activator.activate_after(tick);

@@ -3,11 +3,9 @@
 pub mod bindings;
 pub mod clock;
 pub mod control;
-pub mod offers;
 pub mod panic;
 pub mod read;
 
 pub use bindings::Bindings;
 pub use clock::clock;
 pub use control::{Control, Failure};
-pub use offers::Offers;

@@ -6,19 +6,18 @@
 //! ```
 //!
 //! In:    ticks.
-//! Out:   records, each with the time it was read.
+//! Out:   records, each with the time it was read; for each partition, how far it has been emitted.
 //! State: the bindings of the open epochs.
 //!
 //! Views are made from the beginning of a source: what an earlier run has handled is emitted too, as known, and
 //! never acked again.
 //!
-//! Frontier: an epoch ends when the next tick is heard; with views, what was read by the end of a published one
-//! is offered to them. No more than `max_in_flight` records are on
+//! Frontier: an epoch ends when the next tick is heard. No more than `max_in_flight` records are on
 //! their way at once: then nothing is polled until outcomes are durable.
 
-use super::{Bindings, Control, Offers};
+use super::{Bindings, Control};
 use dbb_events::{Due, Micros, Received};
-use dbb_operators::{Again, Epoch, Incoming};
+use dbb_operators::{Again, Epoch, Incoming, publish::Bound};
 use dbb_sources::{Partition, Polled, Source};
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 use timely::{
@@ -26,7 +25,10 @@ use timely::{
     dataflow::{
         Stream,
         channels::pact::Pipeline,
-        operators::{Capability, generic::Operator},
+        operators::{
+            Capability,
+            generic::{Operator, OutputBuilder, builder_rc::OperatorBuilder},
+        },
     },
 };
 
@@ -43,103 +45,116 @@ pub struct Reading {
     pub finished: bool,
 }
 
+/// What a source gives.
+pub struct Records<'s> {
+    /// Its records.
+    pub records: Stream<'s, Epoch, Vec<Incoming>>,
+    /// Of each partition, how far it has been emitted by the end of an epoch.
+    pub bounds: Stream<'s, Epoch, Vec<Bound>>,
+}
+
 /// Records of `reading.source`. See the module.
 pub fn read<'s>(
     ticks: Stream<'s, Epoch, Vec<()>>,
     reading: Rc<RefCell<Reading>>,
     max_in_flight: usize,
     control: Arc<Control>,
-    mut offers: Option<Offers>,
     now: impl Fn() -> Micros + 'static,
-) -> Stream<'s, Epoch, Vec<Incoming>> {
+) -> Records<'s> {
     let scope = ticks.scope();
     let index = scope.worker().index();
-    ticks.unary_frontier::<CapacityContainerBuilder<Vec<Incoming>>, _, _, _>(
-        Pipeline,
-        "read",
-        move |_capability, info| {
-            let activator = scope.activator_for(info.address.clone());
-            let wake = scope.worker().sync_activator_for(info.address.to_vec());
-            reading.borrow_mut().source.set_waker(Arc::new(move || {
-                // It fails only when the worker has gone, and then nobody waits.
-                let _ = wake.activate();
-            }));
-            let mut newest: Option<Capability<Epoch>> = None;
-            let mut batch: Vec<Received> = Vec::with_capacity(POLL);
-            move |(input, frontier), output| {
-                hear(input, &mut newest);
-                if let Some(offers) = &mut offers {
-                    if frontier.is_empty() {
-                        offers.passed(None);
-                    } else if let Some(newest) = &newest {
-                        offers.passed(Some(*newest.time()));
-                    }
+    let mut builder = OperatorBuilder::new("read".into(), scope);
+    let info = builder.operator_info();
+    let mut input = builder.new_input(ticks, Pipeline);
+    let (output, records) = builder.new_output();
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Incoming>>>::from(output);
+    let (bounds_output, bounds) = builder.new_output();
+    let mut bounds_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Bound>>>::from(bounds_output);
+    let activator = scope.activator_for(info.address.clone());
+    let wake = scope.worker().sync_activator_for(info.address.to_vec());
+    reading.borrow_mut().source.set_waker(Arc::new(move || {
+        // It fails only when the worker has gone, and then nobody waits.
+        let _ = wake.activate();
+    }));
+    // Both are of the newest tick heard.
+    let mut newest: Option<[Capability<Epoch>; 2]> = None;
+    let mut batch: Vec<Received> = Vec::with_capacity(POLL);
+    builder.build(move |_| {
+        move |frontiers| {
+            input.for_each_stamp(|tick, _| {
+                if let (Some(records), Some(bounds)) = (tick.retain_least(0), tick.retain_least(1))
+                    && newest
+                        .as_ref()
+                        .is_none_or(|[newest, _]| records.time() > newest.time())
+                {
+                    newest = Some([records, bounds]);
                 }
-                let mut reading = reading.borrow_mut();
-                let reading = &mut *reading;
-                if control.is_stopping() || control.is_finished() || frontier.is_empty() {
-                    reading.finished = true;
-                }
-                if reading.finished {
-                    newest = None;
-                }
-                let Some(capability) = newest.as_ref() else { return };
-                let room = max_in_flight.saturating_sub(reading.bindings.in_flight());
-                if room == 0 {
-                    return;
-                }
-                match reading.source.poll(&mut batch, room.min(POLL)) {
-                    Ok(Polled::More) => activator.activate(),
-                    Ok(Polled::Idle) => {}
-                    Ok(Polled::Finished) => reading.finished = true,
-                    Err(error) if error.is_partial() => {
-                        let reason = std::error::Error::source(&error).map(ToString::to_string);
-                        tracing::error!(%error, reason, "a part of the source is given up, the rest goes on");
-                        control.add_fault();
-                        activator.activate();
-                    }
-                    Err(error) => control.fail(error.to_string()),
-                }
-                if !batch.is_empty() {
-                    let read_at = now();
-                    let epoch = *capability.time();
-                    let mut session = output.session(capability);
-                    let mut run: Option<Run> = None;
-                    for received in batch.drain(..) {
-                        let offset = received.place.offset;
-                        let run = match &mut run {
-                            Some(run) if run.is_of(&received) => run,
-                            run => {
-                                if let (Some(run), Some(offers)) = (&run, &mut offers) {
-                                    offers.emitted(&run.partition, run.next);
-                                }
-                                run.insert(Run::new(&received, &*reading.source))
-                            }
-                        };
-                        run.next = offset + 1;
-                        let known = offset < run.known_to;
-                        if known {
-                            reading.bindings.bind_one(epoch);
-                        } else {
-                            reading.bindings.bind(epoch, run.partition.clone(), offset);
-                        }
-                        session.give(Incoming {
-                            received,
-                            read_at,
-                            again: None,
-                            known,
-                        });
-                    }
-                    if let (Some(run), Some(offers)) = (&run, &mut offers) {
-                        offers.emitted(&run.partition, run.next);
-                    }
-                }
-                if reading.source.caught_up() {
-                    control.set_caught_up(index, *capability.time());
-                }
+            });
+            let mut reading = reading.borrow_mut();
+            let reading = &mut *reading;
+            if control.is_stopping() || control.is_finished() || frontiers[0].is_empty() {
+                reading.finished = true;
             }
-        },
-    )
+            if reading.finished {
+                newest = None;
+            }
+            let Some([capability, of_bounds]) = newest.as_ref() else {
+                return;
+            };
+            let room = max_in_flight.saturating_sub(reading.bindings.in_flight());
+            if room == 0 {
+                return;
+            }
+            match reading.source.poll(&mut batch, room.min(POLL)) {
+                Ok(Polled::More) => activator.activate(),
+                Ok(Polled::Idle) => {}
+                Ok(Polled::Finished) => reading.finished = true,
+                Err(error) if error.is_partial() => {
+                    let reason = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::error!(%error, reason, "a part of the source is given up, the rest goes on");
+                    control.add_fault();
+                    activator.activate();
+                }
+                Err(error) => control.fail(error.to_string()),
+            }
+            if !batch.is_empty() {
+                let read_at = now();
+                let epoch = *capability.time();
+                let (mut output, mut bounds) = (output.activate(), bounds_output.activate());
+                let mut session = output.session_with_builder(capability);
+                let mut bounds = bounds.session_with_builder(of_bounds);
+                let mut run: Option<Run> = None;
+                for received in batch.drain(..) {
+                    let offset = received.place.offset;
+                    let run = match &mut run {
+                        Some(run) if run.is_of(&received) => run,
+                        run => {
+                            bounds.give_iterator(run.iter().map(Run::bound));
+                            run.insert(Run::new(&received, &*reading.source))
+                        }
+                    };
+                    run.next = offset + 1;
+                    let known = offset < run.known_to;
+                    if known {
+                        reading.bindings.bind_one(epoch);
+                    } else {
+                        reading.bindings.bind(epoch, run.partition.clone(), offset);
+                    }
+                    session.give(Incoming {
+                        received,
+                        read_at,
+                        again: None,
+                        known,
+                    });
+                }
+                bounds.give_iterator(run.iter().map(Run::bound));
+            }
+            if reading.source.caught_up() {
+                control.set_caught_up(index, *capability.time());
+            }
+        }
+    });
+    Records { records, bounds }
 }
 
 /// Records of one partition that follow each other.
@@ -161,6 +176,10 @@ impl Run {
             next: 0,
             known_to,
         }
+    }
+
+    fn bound(&self) -> Bound {
+        ((Arc::clone(&self.partition.stream), self.partition.partition), self.next)
     }
 
     fn is_of(&self, received: &Received) -> bool {

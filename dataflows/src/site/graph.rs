@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     runtime::{
-        Bindings, Offers, clock,
-        read::{Reading, read, read_due},
+        Bindings, clock,
+        read::{Reading, Records, read, read_due},
     },
     views::{self, Name},
 };
@@ -19,7 +19,7 @@ use dbb_operators::{
     decode::decode,
     deliver::{Delivery, Lane, deliver},
     identify::{Remember, identify},
-    publish::publish,
+    publish::{heard, publish, publish_offsets},
     route::route,
     views::{
         ingest_backlog::ingest_backlog,
@@ -64,20 +64,21 @@ pub(super) fn build(
     let control = &shared.control;
     worker.dataflow_named("site", |scope| {
         let live = shared.live.as_ref();
-        let minting = live.map(|live| Arc::clone(&live.publisher));
-        let ticks = clock(scope, TICK, Arc::clone(control), move |epoch| {
-            if let Some(publisher) = &minting {
-                publisher.minted(epoch, now());
-            }
-        });
-        let records = read(
+        let ticks = clock(scope, TICK, Arc::clone(control), now);
+        let ticks = match live {
+            Some(live) => heard(ticks, &live.publisher),
+            None => ticks.map(|_| ()),
+        };
+        let Records { records, bounds } = read(
             ticks.clone(),
             Rc::clone(reading),
             shared.max_in_flight,
             Arc::clone(control),
-            live.map(|live| Offers::new(Arc::clone(&live.publisher), index)),
             now,
         );
+        if let Some(live) = live {
+            publish_offsets(bounds, &live.publisher);
+        }
         // The ledger is one for the process, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
         let wanted = live.map(|live| live.settings.facts()).unwrap_or_default();
@@ -141,7 +142,7 @@ pub(super) fn build(
             facts.completes = facts.completes.clone().concat(table.completes);
             facts.said = facts.said.clone().concat(table.said);
         }
-        let heard = ear.as_ref().map(|ear| {
+        let hearing = ear.as_ref().map(|ear| {
             let asks = shared.statistics.clone().filter(|_| index == 0);
             let completes = decoded.facts.completes.clone();
             gathered(completes, "heard", ear.take(asks))
@@ -199,7 +200,7 @@ pub(super) fn build(
                     letters.metrics.dead_letter(letter);
                 }));
             }
-            if let Some(heard) = heard {
+            if let Some(heard) = hearing {
                 let counts = gathered(notices, "noticed", move |counts| noticed.take(counts));
                 let health = stream_health::Health {
                     publisher: Arc::clone(&live.publisher),

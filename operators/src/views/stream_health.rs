@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   summaries of readers ---\
-//!   counts of operators -----> one worker: totals by partition --> at published epochs, a table of their own
+//!   counts of operators -----> one worker: totals by partition --> at published epochs, rows instead of those before
 //! ```
 //!
 //! In:    one summary for each partition and batch, from the worker that reads it; counts by kind, from all.
-//! Out:   the view `stream_health`, offered to the publisher.
+//! Out:   the view `stream_health`, published.
 //! State: for each partition some numbers, and how late events were for each minute of the window: kilobytes.
 //!
 //! Not a collection: it tells of reading, at which two runs over the same records differ. Counts begin with the process.
@@ -20,28 +20,32 @@ pub use gathered::gathered;
 pub use heard::{Heard, Hearing, Read};
 
 use super::{
-    Rows, View, ViewRow,
+    View, ViewRow,
     columns::{texts, told_numbers, told_seconds},
     sketch::quantile,
 };
 use crate::{
     Epoch,
-    publish::{Part, Publisher},
+    publish::{Publisher, publish},
 };
 use arrow::{
     array::{Int32Array, RecordBatch},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use dbb_events::Micros;
+use differential_dataflow::AsCollection;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
 };
-use timely::dataflow::{
-    Stream,
-    channels::pact::Exchange,
-    operators::{core::Concatenate, generic::Operator, vec::Map},
+use timely::{
+    container::CapacityContainerBuilder,
+    dataflow::{
+        Stream,
+        channels::pact::Exchange,
+        operators::{core::Concatenate, generic::Operator, vec::Map},
+    },
 };
 
 /// The name of the row that stands for all streams.
@@ -157,48 +161,62 @@ pub fn stream_health<'s>(
     counts: Stream<'s, Epoch, Vec<Count>>,
     health: Health,
 ) {
-    const NAME: &str = StreamHealth::VIEW.name;
     let Health {
         publisher,
         window_us,
         clock,
     } = health;
     let scope = heard.scope();
-    let keeps = scope.worker().index() == 0;
-    if keeps {
-        publisher.expect((NAME, 0));
-    }
     let words = scope.concatenate([heard.map(Word::Heard), counts.map(Word::Count)]);
-    let mut totals = Totals::new(window_us);
-    let mut open: BTreeMap<Epoch, Vec<Word>> = BTreeMap::new();
-    let mut done = None;
-    words.sink(Exchange::new(|_: &Word| 0), NAME, move |(input, frontier)| {
-        input.for_each_stamp(|stamp, data| {
-            // Words of no epoch would be of none that is published.
-            let Some(epoch) = stamp.least().copied() else {
-                return;
-            };
-            let open = open.entry(epoch).or_default();
-            open.extend(data.flat_map(|words| words.drain(..)));
-        });
-        if !keeps {
-            return;
-        }
-        for due in publisher.due(done, frontier.frontier().first().copied()) {
-            let later = match due.checked_add(1) {
-                Some(next) => open.split_off(&next),
-                None => BTreeMap::new(),
-            };
-            for word in std::mem::replace(&mut open, later).into_values().flatten() {
-                totals.apply(word);
+    let (keeps, epochs) = (scope.worker().index() == 0, Arc::clone(&publisher));
+    let rows = words.unary_frontier::<CapacityContainerBuilder<Vec<(StreamHealth, Epoch, isize)>>, _, _, _>(
+        Exchange::new(|_: &Word| 0),
+        StreamHealth::VIEW.name,
+        move |capability, _| {
+            let mut totals = Totals::new(window_us);
+            let mut open: BTreeMap<Epoch, Vec<Word>> = BTreeMap::new();
+            let mut shown: Vec<StreamHealth> = Vec::new();
+            let mut done = None;
+            // Never later than the next epoch to publish, which so waits for what it has to say.
+            let mut held = keeps.then_some(capability);
+            move |(input, frontier), output| {
+                input.for_each_stamp(|stamp, data| {
+                    // Words of no epoch would be of none that is published.
+                    let Some(epoch) = stamp.least().copied() else {
+                        return;
+                    };
+                    let open = open.entry(epoch).or_default();
+                    open.extend(data.flat_map(|words| words.drain(..)));
+                });
+                let Some(capability) = &mut held else { return };
+                let frontier = frontier.frontier().first().copied();
+                for due in epochs.due(done, frontier) {
+                    let later = match due.checked_add(1) {
+                        Some(next) => open.split_off(&next),
+                        None => BTreeMap::new(),
+                    };
+                    for word in std::mem::replace(&mut open, later).into_values().flatten() {
+                        totals.apply(word);
+                    }
+                    let age = epochs
+                        .began(due)
+                        .map(|began| clock().0.saturating_sub(began.0));
+                    let rows = totals.rows(age);
+                    let of_due = capability.delayed(&due);
+                    let mut session = output.session(&of_due);
+                    session.give_iterator(shown.drain(..).map(|row| (row, due, -1)));
+                    session.give_iterator(rows.iter().map(|row| (row.clone(), due, 1)));
+                    shown = rows;
+                    done = Some(due);
+                }
+                match frontier {
+                    Some(frontier) => capability.downgrade(&epochs.next(frontier)),
+                    None => held = None,
+                }
             }
-            let age = publisher
-                .began(due)
-                .map(|began| clock().0.saturating_sub(began.0));
-            publisher.offer((NAME, 0), due, Part::Table(Arc::new(totals.table(age))));
-            done = Some(due);
-        }
-    });
+        },
+    );
+    publish(rows.as_collection(), &publisher);
 }
 
 /// All that is known.
@@ -298,9 +316,9 @@ impl Totals {
     }
 
     /// The rows, when the epoch began `age` microseconds ago.
-    fn table(&self, age: Option<i64>) -> Rows<StreamHealth> {
+    fn rows(&self, age: Option<i64>) -> Vec<StreamHealth> {
         let epoch_age_ms = age.map(|us| u32::try_from((us / 1000).max(0)).unwrap_or(u32::MAX));
-        let mut rows = Rows::default();
+        let mut rows = Vec::with_capacity(self.partitions.len() + 1);
         let mut late: BTreeMap<u16, isize> = BTreeMap::new();
         let mut all = StreamHealth {
             stream: ALL.into(),
@@ -342,10 +360,10 @@ impl Totals {
             for (bucket, count) in &of.late.sum {
                 *late.entry(*bucket).or_default() += count;
             }
-            rows.update(row, 1);
+            rows.push(row);
         }
         all.lateness_p99_ms = p99(&late);
-        rows.update(all, 1);
+        rows.push(all);
         rows
     }
 }

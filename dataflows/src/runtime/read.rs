@@ -179,7 +179,10 @@ impl Run {
     }
 
     fn bound(&self) -> Bound {
-        ((Arc::clone(&self.partition.stream), self.partition.partition), self.next)
+        (
+            (Arc::clone(&self.partition.stream), self.partition.partition),
+            self.next,
+        )
     }
 
     fn is_of(&self, received: &Received) -> bool {

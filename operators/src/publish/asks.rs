@@ -46,10 +46,8 @@ pub fn heard<'s>(
     let (index, keepers) = (worker.index(), publisher.keepers(worker.peers()));
     let process = keepers.iter().position(|keeper| *keeper == index);
     let (saying, hearing) = (Arc::clone(publisher), Arc::clone(publisher));
-    let said = ticks.unary::<CapacityContainerBuilder<Vec<(u64, Word)>>, _, _, _>(
-        Pipeline,
-        "say",
-        move |_, _| {
+    let said =
+        ticks.unary::<CapacityContainerBuilder<Vec<(u64, Word)>>, _, _, _>(Pipeline, "say", move |_, _| {
             move |input, output| {
                 input.for_each_stamp(|stamp, data| {
                     let Some(capability) = stamp.retain_least(0) else {
@@ -67,8 +65,7 @@ pub fn heard<'s>(
                     }
                 });
             }
-        },
-    );
+        });
     said.unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(
         Exchange::new(|(to, _): &(u64, Word)| *to),
         "hear",

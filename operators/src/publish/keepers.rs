@@ -13,11 +13,7 @@ use crate::Epoch;
 use std::{collections::BTreeMap, sync::Arc};
 use timely::{
     ExchangeData,
-    dataflow::{
-        Stream,
-        channels::pact::Exchange,
-        operators::generic::builder_rc::OperatorBuilder,
-    },
+    dataflow::{Stream, channels::pact::Exchange, operators::generic::builder_rc::OperatorBuilder},
 };
 
 /// See the module. `epoch_of` gives the epoch of a record that came at another; `part` takes all records up to a

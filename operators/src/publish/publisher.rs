@@ -1,9 +1,6 @@
 //! Where parts meet. One for the process.
 
-use super::{
-    BoundOffsets, END, Part, PartKey, Published,
-    asks::Word,
-};
+use super::{BoundOffsets, END, Part, PartKey, Published, asks::Word};
 use crate::{
     Epoch,
     views::{Chained, Table},

@@ -198,9 +198,7 @@ pub fn stream_health<'s>(
                     for word in std::mem::replace(&mut open, later).into_values().flatten() {
                         totals.apply(word);
                     }
-                    let age = epochs
-                        .began(due)
-                        .map(|began| clock().0.saturating_sub(began.0));
+                    let age = epochs.began(due).map(|began| clock().0.saturating_sub(began.0));
                     let rows = totals.rows(age);
                     let of_due = capability.delayed(&due);
                     let mut session = output.session(&of_due);

@@ -18,4 +18,4 @@ pub use error::SourceError;
 pub use kafka::KafkaSettings;
 pub use listings::ListingsSettings;
 pub use log::LogSettings;
-pub use source::{Extent, OffsetStore, Offsets, Partition, Polled, Source, Waker};
+pub use source::{Begin, Extent, Gap, OffsetStore, Offsets, Partition, Polled, Source, Waker};

@@ -38,12 +38,63 @@ pub enum Polled {
 }
 
 /// Which of its records a source emits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extent {
     /// Ends after what was there when it was opened.
     pub once: bool,
-    /// Begins with the oldest record there is; [`Source::known_to`] tells which of them are handled.
-    pub from_beginning: bool,
+    /// The first of them.
+    pub begin: Begin,
+}
+
+/// With which record a source begins. Whatever it is, [`Source::known_to`] tells which of them are handled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Begin {
+    /// The first that is not handled.
+    #[default]
+    Unhandled,
+    /// The oldest there is.
+    Oldest,
+    /// Of each partition the one at its offset, of a partition that has none the oldest: what a checkpoint says,
+    /// which also says that all below is handled.
+    At(Arc<Offsets>),
+}
+
+impl Begin {
+    /// The offset that a checkpoint names for `partition`.
+    pub(crate) fn named(&self, partition: &Partition) -> Option<u64> {
+        match self {
+            Begin::At(offsets) => offsets.get(partition).copied(),
+            Begin::Unhandled | Begin::Oldest => None,
+        }
+    }
+}
+
+/// Records that a source was to emit and does not have any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Of which partition.
+    pub partition: Partition,
+    /// The offset of the first that is missing.
+    pub from: u64,
+    /// The offset of the record with which the partition goes on.
+    pub to: u64,
+    /// How many; `None` where nobody can tell, for what is there now is not the continuation of what was.
+    pub records: Option<u64>,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            partition, from, to, ..
+        } = self;
+        match self.records {
+            Some(records) => write!(f, "{partition}: {records} records, {from} to {to}"),
+            None => write!(
+                f,
+                "{partition}: what came after {from}, replaced by others from {to}"
+            ),
+        }
+    }
 }
 
 /// Somewhere events come from: a Kafka topic, a recorded file. One instance serves one worker.
@@ -57,10 +108,20 @@ pub trait Source: Send {
     /// source goes on: then it is to be reported and `poll` called again.
     fn poll(&mut self, batch: &mut Vec<Received>, max: usize) -> Result<Polled, SourceError>;
 
-    /// Records of `partition` below this offset were handled before the source was opened; it emits them only
-    /// where it was opened [`Extent::from_beginning`].
+    /// Records of `partition` below this offset were handled before the source was opened; it emits those of them
+    /// that [`Begin`] says.
     fn known_to(&self, _partition: &Partition) -> u64 {
         0
+    }
+
+    /// Before the first poll: each partition that this source reads, and the offset it begins with.
+    fn begins(&mut self) -> Offsets {
+        Offsets::new()
+    }
+
+    /// The gaps found since the last call: what was polled of their partitions since then comes after them.
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        Vec::new()
     }
 
     /// True once everything that was there when the source was opened has been emitted.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use dbb_events::Received;
-use dbb_sources::{Extent, LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log};
+use dbb_sources::{
+    Begin, Extent, Gap, LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -322,7 +324,7 @@ fn read_from_the_beginning_a_file_says_how_much_of_it_is_known() {
     store.store(&Offsets::from([(partition.clone(), 8)])).unwrap();
     let extent = Extent {
         once: true,
-        from_beginning: true,
+        begin: Begin::Oldest,
     };
     let mut settings = once(&[&path]);
     settings.follow = true;
@@ -332,4 +334,77 @@ fn read_from_the_beginning_a_file_says_how_much_of_it_is_known() {
     assert_eq!((records.len(), errors.len()), (3, 0));
     assert_eq!(sources[0].known_to(&partition), 8);
     assert!(sources[0].caught_up());
+}
+
+/// A followed source that begins where a checkpoint says, after `stored` was handled: its streams with their offsets.
+fn resume(folder: &Path, stored: &[(&Path, u64)], named: &[(&Path, u64)]) -> Box<dyn Source> {
+    let offsets = |of: &[(&Path, u64)]| -> Offsets {
+        let streams = of
+            .iter()
+            .map(|(path, offset)| (path.display().to_string(), *offset));
+        streams
+            .map(|(stream, offset)| (stream_of(&stream), offset))
+            .collect()
+    };
+    let store = Arc::new(Memory::default());
+    store.store(&offsets(stored)).unwrap();
+    let extent = Extent {
+        once: true,
+        begin: Begin::At(offsets(named).into()),
+    };
+    log::open(&once(&[folder]), 0..1, 1, store, extent)
+        .unwrap()
+        .remove(0)
+}
+
+fn stream_of(stream: &str) -> Partition {
+    Partition {
+        stream: stream.into(),
+        partition: 0,
+    }
+}
+
+#[test]
+fn a_checkpoint_says_with_which_line_of_a_file_to_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, new) = (folder.path().join("a.ndjson"), folder.path().join("b.ndjson"));
+    fs::write(&log, "one\ntwo\nthree\nfour\n").unwrap();
+    fs::write(&new, "five\n").unwrap();
+    let mut source = resume(folder.path(), &[(&log, 9)], &[(&log, 5)]);
+    let partition = stream_of(&log.display().to_string());
+    assert_eq!(
+        source.begins(),
+        Offsets::from([(partition.clone(), 5), (stream_of(&new.display().to_string()), 0)])
+    );
+    assert_eq!(bodies(&drain(&mut source).0), ["three", "four", "five"]);
+    assert_eq!((source.known_to(&partition), source.take_gaps()), (9, Vec::new()));
+    // Outcomes are durable before a checkpoint is.
+    let mut source = resume(folder.path(), &[(&log, 1)], &[(&log, 9)]);
+    assert_eq!(bodies(&drain(&mut source).0), ["four", "five"]);
+    assert_eq!(source.known_to(&partition), 9);
+}
+
+#[test]
+fn a_file_that_has_gone_or_was_cut_short_after_the_checkpoint_leaves_a_gap_that_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (short, gone) = (folder.path().join("a.ndjson"), folder.path().join("b.ndjson"));
+    fs::write(&short, "anew\n").unwrap();
+    let mut source = resume(
+        folder.path(),
+        &[(&short, 9), (&gone, 100)],
+        &[(&short, 9), (&gone, 70)],
+    );
+    let gap = |path: &Path, from, to| Gap {
+        partition: stream_of(&path.display().to_string()),
+        from,
+        to,
+        records: None,
+    };
+    assert_eq!(source.take_gaps(), [gap(&short, 9, 9), gap(&gone, 70, 100)]);
+    let (records, _) = drain(&mut source);
+    assert_eq!(bodies(&records), ["anew"]);
+    assert_eq!(*records[0].place.stream, *format!("{}#2", short.display()));
+    // What had been read to its end is no gap when it is gone.
+    let mut source = resume(folder.path(), &[(&gone, 70)], &[(&gone, 70)]);
+    assert_eq!(source.take_gaps(), []);
 }

@@ -34,7 +34,7 @@ use crate::{config::Config, runtime::Control, views::Name};
 use anyhow::Context;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Ledger, Who};
-use dbb_sources::Extent;
+use dbb_sources::{Begin, Extent};
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -98,7 +98,11 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         config,
         Extent {
             once: options.run_once,
-            from_beginning: config.views.are_kept(),
+            begin: if config.views.are_kept() {
+                Begin::Oldest
+            } else {
+                Begin::Unhandled
+            },
         },
         offsets,
     )?;

@@ -1,7 +1,10 @@
 //! Check: what a start would find, without reading or storing anything.
 
-use super::{settings::KafkaSettings, start};
-use crate::{Partition, SourceError};
+use super::{
+    settings::KafkaSettings,
+    start::{self, Beginning},
+};
+use crate::{Begin, Partition, SourceError};
 use rdkafka::{consumer::Consumer, error::KafkaError};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -66,15 +69,15 @@ pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
     }
     let mut topics: BTreeMap<Arc<str>, Vec<PartitionReport>> = BTreeMap::new();
     for standing in standings {
-        let (begin, lost) = standing.begin(settings.start);
+        let Beginning { next, gap, .. } = standing.begin(settings.start, &Begin::Unhandled);
         let Partition { stream, partition } = standing.partition.clone();
         topics.entry(stream).or_default().push(PartitionReport {
             partition,
             committed: standing.committed,
             first: standing.first,
             end: standing.end,
-            lag: standing.end.saturating_sub(begin),
-            lost,
+            lag: standing.end.saturating_sub(next),
+            lost: gap.and_then(|gap| gap.records).unwrap_or(0),
         });
     }
     let missing = settings

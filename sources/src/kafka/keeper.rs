@@ -11,9 +11,9 @@
 use super::{
     monitor::{Context, Monitor, Progress},
     settings::{Start, Wanted},
-    start::{self, Standing},
+    start::{self, Beginning, Standing},
 };
-use crate::{Partition, Waker};
+use crate::{Begin, Gap, Partition, Waker};
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
     TopicPartitionList,
@@ -62,6 +62,8 @@ pub(super) struct Held {
     pub(super) end: u64,
     /// What is below was handled by an earlier run.
     pub(super) known_to: u64,
+    /// What is missing before it.
+    pub(super) gap: Option<Gap>,
 }
 
 /// From the keeper to a worker.
@@ -94,8 +96,8 @@ pub(super) struct Keeper {
     pub(super) peers: usize,
     pub(super) desks: Vec<Desk>,
     pub(super) orders: Receiver<Order>,
-    /// Begins each partition with the oldest record, wherever the group has left it.
-    pub(super) from_beginning: bool,
+    /// With which record each partition begins.
+    pub(super) begin: Begin,
     /// `None`: what is there at the start is all.
     pub(super) discover_every: Option<Duration>,
     pub(super) read: BTreeSet<Partition>,
@@ -161,8 +163,16 @@ impl Keeper {
                 self.restarts.remove(&partition);
                 self.read.remove(&partition);
                 self.known.remove(&partition);
+                // Should it come back, it will be another one.
+                self.forget_name(&partition);
                 self.monitor.forget(&partition);
             }
+        }
+    }
+
+    fn forget_name(&mut self, partition: &Partition) {
+        if let Begin::At(offsets) = &mut self.begin {
+            Arc::make_mut(offsets).remove(partition);
         }
     }
 
@@ -185,6 +195,7 @@ impl Keeper {
             if next.is_some_and(|next| next > standing.end) {
                 // Another topic of the same name: of this one nothing is known.
                 self.known.remove(&standing.partition);
+                self.forget_name(&standing.partition);
             }
             standing.committed = next;
             if let Err(error) = self.give(vec![standing]) {
@@ -233,16 +244,13 @@ impl Keeper {
         let mut list = TopicPartitionList::new();
         let mut begins = Vec::new();
         for standing in standings {
-            let (mut next, lost) = standing.begin(self.start);
             let again = self.known.contains_key(&standing.partition);
-            let known_to = *self.known.entry(standing.partition.clone()).or_insert(next);
-            if self.from_beginning && !again {
-                next = standing.first;
-            }
-            if lost > 0 {
-                let (partition, from) = (&standing.partition, standing.first - lost);
-                warn!(%partition, from, to = standing.first, lost, "records were removed before they were read");
-                self.monitor.add_lost(lost);
+            let begin = if again { &Begin::Unhandled } else { &self.begin };
+            let Beginning { next, known_to, gap } = standing.begin(self.start, begin);
+            let known_to = *self.known.entry(standing.partition.clone()).or_insert(known_to);
+            if let Some(gap) = &gap {
+                warn!(%gap, "records were removed before they were read");
+                self.monitor.add_lost(gap.records.unwrap_or(0));
             }
             super::commits::add(&mut list, &standing.partition, next);
             // Split before it is assigned, so that no record goes another way; and kept until it is
@@ -250,13 +258,13 @@ impl Keeper {
             let early = self
                 .consumer
                 .split_partition_queue(&standing.partition.stream, standing.partition.partition);
-            begins.push((standing, next, known_to, early));
+            begins.push((standing, next, known_to, gap, early));
         }
         if begins.is_empty() {
             return Ok(());
         }
         self.consumer.incremental_assign(&list)?;
-        for (standing, next, known_to, early) in begins {
+        for (standing, next, known_to, gap, early) in begins {
             let partition = standing.partition;
             let Some(mut queue) = self
                 .consumer
@@ -290,6 +298,7 @@ impl Keeper {
                     progress,
                     end: standing.end,
                     known_to,
+                    gap,
                 }),
             );
         }

@@ -12,8 +12,8 @@
 //! State: what is read ahead, `read_ahead_bytes` in all; two offsets a partition.
 //!
 //! The group stores offsets and has no members: brokers let others read with it, so a live member
-//! found at the start is an error. Read from the beginning, what the group has stored stays as it is, and
-//! tells which records are known. Where retention was faster than reading, the gap is reported and
+//! found at the start is an error. Read from elsewhere than where the group is, what it has stored tells which
+//! records are known; it never goes back. Where retention was faster than reading, the gap is reported and
 //! reading goes on with the oldest record.
 
 mod check;
@@ -68,11 +68,16 @@ pub fn open(
         let what = settings.service();
         return Err(SourceError::Unreachable { what, detail });
     }
-    let begin: BTreeMap<Partition, u64> = standings
+    let handled: BTreeMap<Partition, u64> = standings
         .iter()
-        .map(|standing| (standing.partition.clone(), standing.begin(settings.start).0))
+        .map(|standing| {
+            (
+                standing.partition.clone(),
+                standing.begin(settings.start, &extent.begin).known_to,
+            )
+        })
         .collect();
-    start::claim(&asking, &settings.group_id, &begin)?;
+    start::claim(&asking, &settings.group_id, &handled)?;
     drop(asking);
 
     let monitor = Arc::new(Monitor::default());
@@ -104,7 +109,7 @@ pub fn open(
         peers,
         desks,
         orders: ordered,
-        from_beginning: extent.from_beginning,
+        begin: extent.begin,
         discover_every: (!extent.once).then(|| Duration::from_secs(settings.discover_seconds.max(1))),
         read: Default::default(),
         missing: Default::default(),

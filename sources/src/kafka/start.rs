@@ -8,7 +8,7 @@ use super::{
     monitor::{Context, Monitor},
     settings::{KafkaSettings, Start, Wanted},
 };
-use crate::{Partition, SourceError};
+use crate::{Begin, Gap, Partition, SourceError};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -40,19 +40,52 @@ pub(super) struct Standing {
     pub(super) end: u64,
 }
 
+/// Where reading of a partition begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// The offset of the first record to emit.
+    pub(super) next: u64,
+    /// What is below is handled.
+    pub(super) known_to: u64,
+    /// Records that were removed before they were read.
+    pub(super) gap: Option<Gap>,
+}
+
 impl Standing {
-    /// Where to begin reading, and how many records were removed unread.
-    pub(super) fn begin(&self, start: Start) -> (u64, u64) {
-        match self.committed {
-            Some(committed) if committed > self.end => {
-                let (partition, end) = (&self.partition, self.end);
-                warn!(%partition, committed, end, "partition ends before what was read of it: reading it from its beginning");
-                (self.first, 0)
-            }
-            Some(committed) => (committed.max(self.first), self.first.saturating_sub(committed)),
-            None if start == Start::Latest => (self.end, 0),
-            None => (self.first, 0),
+    /// Where to begin reading.
+    pub(super) fn begin(&self, start: Start, begin: &Begin) -> Beginning {
+        let named = begin.named(&self.partition);
+        let gap = |from, records| Gap {
+            partition: self.partition.clone(),
+            from,
+            to: self.first,
+            records,
+        };
+        // What is below the offset that a checkpoint names was handled before it was written, also where the group
+        // does not say so.
+        let handled = self.committed.max(named);
+        if let Some(handled) = handled.filter(|handled| *handled > self.end) {
+            return Beginning {
+                next: self.first,
+                known_to: self.first,
+                gap: Some(gap(named.unwrap_or(handled), None)),
+            };
         }
+        let known_to = match handled {
+            Some(handled) => handled.max(self.first),
+            None if start == Start::Latest => self.end,
+            None => self.first,
+        };
+        let next = match begin {
+            Begin::Unhandled => known_to,
+            Begin::Oldest => self.first,
+            Begin::At(_) => named.unwrap_or(self.first).max(self.first),
+        };
+        let gap = named
+            .or(self.committed)
+            .filter(|wanted| *wanted < self.first)
+            .map(|wanted| gap(wanted, Some(self.first - wanted)));
+        Beginning { next, known_to, gap }
     }
 }
 
@@ -271,23 +304,69 @@ fn passes(error: &KafkaError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Offsets;
 
-    #[test]
-    fn a_partition_begins_where_the_group_left_it_or_at_what_is_left_of_it() {
-        let partition = Partition {
+    fn partition() -> Partition {
+        Partition {
             stream: "t".into(),
             partition: 0,
-        };
-        let standing = |committed| Standing {
-            partition: partition.clone(),
+        }
+    }
+
+    /// From, to, how many.
+    type Lost = (u64, u64, Option<u64>);
+
+    /// Where a partition begins of which 10 to 19 are left: its next, what is known, what is missing.
+    fn begun(committed: Option<u64>, start: Start, begin: Begin) -> (u64, u64, Option<Lost>) {
+        let standing = Standing {
+            partition: partition(),
             committed,
             first: 10,
             end: 20,
         };
-        assert_eq!(standing(Some(15)).begin(Start::Earliest), (15, 0));
-        assert_eq!(standing(Some(4)).begin(Start::Latest), (10, 6));
-        assert_eq!(standing(Some(21)).begin(Start::Earliest), (10, 0));
-        assert_eq!(standing(None).begin(Start::Earliest), (10, 0));
-        assert_eq!(standing(None).begin(Start::Latest), (20, 0));
+        let Beginning { next, known_to, gap } = standing.begin(start, &begin);
+        (next, known_to, gap.map(|gap| (gap.from, gap.to, gap.records)))
+    }
+
+    #[test]
+    fn a_partition_begins_where_the_group_left_it_or_at_what_is_left_of_it() {
+        let begun = |committed, start| begun(committed, start, Begin::Unhandled);
+        assert_eq!(begun(Some(15), Start::Earliest), (15, 15, None));
+        assert_eq!(begun(Some(4), Start::Latest), (10, 10, Some((4, 10, Some(6)))));
+        assert_eq!(begun(Some(21), Start::Earliest), (10, 10, Some((21, 10, None))));
+        assert_eq!(begun(None, Start::Earliest), (10, 10, None));
+        assert_eq!(begun(None, Start::Latest), (20, 20, None));
+    }
+
+    #[test]
+    fn with_the_oldest_record_what_is_known_is_emitted_too() {
+        assert_eq!(begun(Some(15), Start::Earliest, Begin::Oldest), (10, 15, None));
+        assert_eq!(begun(None, Start::Latest, Begin::Oldest), (10, 20, None));
+    }
+
+    #[test]
+    fn a_checkpoint_says_where_to_begin_and_what_is_missing_since() {
+        let at = |committed, named| {
+            let named = Offsets::from([(partition(), named)]);
+            begun(committed, Start::Latest, Begin::At(named.into()))
+        };
+        assert_eq!(at(Some(15), 12), (12, 15, None));
+        assert_eq!(
+            at(Some(12), 15),
+            (15, 15, None),
+            "outcomes are durable before a checkpoint is"
+        );
+        assert_eq!(at(None, 15), (15, 15, None), "the group was forgotten");
+        assert_eq!(at(Some(15), 7), (10, 15, Some((7, 10, Some(3)))));
+        assert_eq!(at(Some(15), 20), (20, 20, None));
+        // Another topic of the same name, also where the group's offset fits into it.
+        assert_eq!(at(Some(15), 21), (10, 10, Some((21, 10, None))));
+        assert_eq!(at(Some(30), 12), (10, 10, Some((12, 10, None))));
+        let others = Begin::At(Offsets::new().into());
+        assert_eq!(
+            begun(None, Start::Latest, others),
+            (10, 20, None),
+            "a new partition"
+        );
     }
 }

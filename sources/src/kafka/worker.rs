@@ -4,7 +4,7 @@ use super::{
     keeper::{Bell, Given, Held, Order},
     monitor::{Context, Monitor},
 };
-use crate::{Offsets, Partition, Polled, Source, SourceError, Waker};
+use crate::{Gap, Offsets, Partition, Polled, Source, SourceError, Waker};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use dbb_events::{Micros, Place, Received};
@@ -53,6 +53,8 @@ pub(super) struct KafkaSource {
     bell: Arc<Bell>,
     /// What an earlier run has handled of each partition.
     known: Offsets,
+    /// Found and not yet taken.
+    gaps: Vec<Gap>,
     once: bool,
     caught_up: bool,
     /// Partitions given back and not yet received again.
@@ -92,6 +94,7 @@ impl KafkaSource {
             orders,
             bell,
             known: Offsets::new(),
+            gaps: Vec::new(),
             once,
             caught_up: false,
             restarting: 0,
@@ -104,10 +107,11 @@ impl KafkaSource {
     fn take_given(&mut self) {
         while let Ok(given) = self.given.try_recv() {
             match given {
-                Given::Read(held) => {
+                Given::Read(mut held) => {
                     self.restarting = self.restarting.saturating_sub(1);
                     let finished = held.progress.next.load(Relaxed) >= held.end;
                     self.known.insert(held.partition.clone(), held.known_to);
+                    self.gaps.extend(held.gap.take());
                     self.held.push(Reading { held, finished });
                 }
                 Given::LetGo(partition) => {
@@ -221,6 +225,19 @@ impl Source for KafkaSource {
 
     fn known_to(&self, partition: &Partition) -> u64 {
         self.known.get(partition).copied().unwrap_or(0)
+    }
+
+    fn begins(&mut self) -> Offsets {
+        self.take_given();
+        let next = |reading: &Reading| {
+            let held = &reading.held;
+            (held.partition.clone(), held.progress.next.load(Relaxed))
+        };
+        self.held.iter().map(next).collect()
+    }
+
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
     }
 
     fn caught_up(&self) -> bool {

@@ -1,7 +1,7 @@
 //! File: one recorded file, read block by block, and looked at again when it is followed.
 
 use super::lines::{Line, Lines};
-use crate::SourceError;
+use crate::{Partition, SourceError};
 use bytes::Bytes;
 use dbb_events::{Place, Received, decode_record};
 use flate2::bufread::MultiGzDecoder;
@@ -119,6 +119,19 @@ impl LogFile {
             gone: false,
             topics: BTreeSet::new(),
         }
+    }
+
+    /// What it is called as a part of the source.
+    pub(super) fn partition(&self) -> Partition {
+        Partition {
+            stream: Arc::clone(&self.stream),
+            partition: 0,
+        }
+    }
+
+    /// The position of the next line.
+    pub(super) fn next(&self) -> u64 {
+        self.lines.next_from()
     }
 
     /// Appends at most `max` records; reads at most about one block.

@@ -60,6 +60,11 @@ impl Lines {
         self.offset
     }
 
+    /// The position before which no line is handed out any more.
+    pub(super) fn next_from(&self) -> u64 {
+        self.offset.max(self.from)
+    }
+
     /// Bytes read so far.
     pub(super) fn end(&self) -> u64 {
         self.offset + self.block.len() as u64

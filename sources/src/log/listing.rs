@@ -4,7 +4,7 @@ use super::{
     LOOK_EVERY, LogSettings,
     file::{Identity, LogFile},
 };
-use crate::{Offsets, SourceError};
+use crate::{Begin, Gap, Offsets, Partition, SourceError};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
@@ -26,8 +26,12 @@ pub(super) struct Listing {
     workers: Range<usize>,
     peers: usize,
     stored: Arc<Offsets>,
-    /// Reads files from their beginning, wherever an earlier run has left them.
-    from_beginning: bool,
+    /// With which line each file begins.
+    begin: Begin,
+    /// Streams that were found at the start.
+    begun: BTreeSet<Arc<str>>,
+    /// Found and not yet taken.
+    gaps: Vec<Gap>,
     /// How many files have been read at each path.
     generations: BTreeMap<PathBuf, u32>,
     /// The files being read, under whatever name.
@@ -45,14 +49,16 @@ impl Listing {
         workers: Range<usize>,
         peers: usize,
         stored: Arc<Offsets>,
-        from_beginning: bool,
+        begin: Begin,
     ) -> Self {
         Self {
             settings: settings.clone(),
             workers,
             peers,
             stored,
-            from_beginning,
+            begin,
+            begun: BTreeSet::new(),
+            gaps: Vec::new(),
             generations: BTreeMap::new(),
             read: BTreeSet::new(),
             others: BTreeMap::new(),
@@ -78,7 +84,36 @@ impl Listing {
                 files.entry(worker).or_default().push(file);
             }
         }
+        self.look_for_gaps();
         Ok(files)
+    }
+
+    /// What is missing of files that were there when the checkpoint was written, and are not any more.
+    fn look_for_gaps(&mut self) {
+        let Begin::At(offsets) = &self.begin else {
+            return;
+        };
+        // One process tells, for all.
+        if !self.workers.contains(&0) {
+            return;
+        }
+        for (partition, from) in &**offsets {
+            // Up to there at least it had been read, by the run that wrote no other checkpoint.
+            let read_to = self.stored.get(partition).copied().unwrap_or(0);
+            if read_to > *from && !self.begun.contains(&partition.stream) {
+                self.gaps.push(Gap {
+                    partition: partition.clone(),
+                    from: *from,
+                    to: read_to,
+                    records: None,
+                });
+            }
+        }
+    }
+
+    /// The gaps found since the last call.
+    pub(super) fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
     }
 
     /// The files that have come since, for `worker`.
@@ -133,6 +168,8 @@ impl Listing {
             None => self.start_of(&path, &name),
         };
         self.generations.insert(path.clone(), generation);
+        let stream = stream(&name, generation);
+        self.begun.insert(Arc::clone(&stream));
         if !self.workers.contains(&worker) {
             self.others.insert(path, identity);
             return None;
@@ -141,31 +178,56 @@ impl Listing {
         Some(LogFile::new(
             path,
             identity,
-            stream(&name, generation),
-            if self.from_beginning { 0 } else { from },
+            stream,
+            from,
             self.settings.max_line_bytes,
             self.settings.follow,
         ))
     }
 
-    /// Where an earlier run has left the file, and under which number.
-    fn start_of(&self, path: &Path, name: &str) -> (u32, u64) {
-        let newest = self
+    /// Where to begin with a file, and under which number.
+    fn start_of(&mut self, path: &Path, name: &str) -> (u32, u64) {
+        let named = match &self.begin {
+            Begin::At(offsets) => Some(Arc::clone(offsets)),
+            Begin::Unhandled | Begin::Oldest => None,
+        };
+        let known = self
             .stored
             .iter()
+            .chain(named.iter().flat_map(|named| named.iter()));
+        let newest = known
             .filter_map(|(partition, offset)| Some((generation_of(&partition.stream, name)?, *offset)))
             .max();
-        match newest {
-            None => (1, 0),
-            Some((generation, offset)) if is_plain_and_shorter(path, offset) => {
-                warn!(
-                    file = name,
-                    offset, "file is shorter than what was read of it: taken for a new one"
-                );
-                (generation + 1, 0)
+        let Some((generation, offset)) = newest else {
+            return (1, 0);
+        };
+        let partition = Partition {
+            stream: stream(name, generation),
+            partition: 0,
+        };
+        if is_plain_and_shorter(path, offset) {
+            warn!(
+                file = name,
+                offset, "file is shorter than what was read of it: taken for a new one"
+            );
+            if let Some(from) = self.begin.named(&partition)
+                && from == offset
+            {
+                self.gaps.push(Gap {
+                    partition,
+                    from,
+                    to: from,
+                    records: None,
+                });
             }
-            Some(start) => start,
+            return (generation + 1, 0);
         }
+        let from = match &self.begin {
+            Begin::Unhandled => offset,
+            Begin::Oldest => 0,
+            Begin::At(_) => self.begin.named(&partition).unwrap_or(0),
+        };
+        (generation, from)
     }
 }
 

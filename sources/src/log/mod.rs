@@ -19,7 +19,7 @@ mod file;
 mod lines;
 mod listing;
 
-use crate::{Extent, OffsetStore, Offsets, Partition, Polled, Source, SourceError, Waker};
+use crate::{Begin, Extent, Gap, OffsetStore, Offsets, Partition, Polled, Source, SourceError, Waker};
 use dbb_events::Received;
 use file::{LogFile, Progress};
 use listing::Listing;
@@ -94,10 +94,19 @@ pub fn open(
         workers.clone(),
         peers.max(1),
         Arc::clone(&stored),
-        extent.from_beginning,
+        extent.begin.clone(),
     );
     let mut files = listing.first()?;
     let listing = Arc::new(Mutex::new(listing));
+    let mut known = (*stored).clone();
+    if let Begin::At(offsets) = &extent.begin {
+        // What is below was handled before the checkpoint was written.
+        for (partition, offset) in &**offsets {
+            let known = known.entry(partition.clone()).or_default();
+            *known = (*known).max(*offset);
+        }
+    }
+    let known = Arc::new(known);
     Ok(workers
         .map(|worker| {
             Box::new(LogSource {
@@ -107,7 +116,7 @@ pub fn open(
                 resting: Vec::new(),
                 looked: Instant::now(),
                 failures: VecDeque::new(),
-                known: Arc::clone(&stored),
+                known: Arc::clone(&known),
                 caught_up: false,
                 listing: listing.clone(),
                 store: store.clone(),
@@ -192,6 +201,15 @@ impl Source for LogSource {
 
     fn known_to(&self, partition: &Partition) -> u64 {
         self.known.get(partition).copied().unwrap_or(0)
+    }
+
+    fn begins(&mut self) -> Offsets {
+        let next = |file: &LogFile| (file.partition(), file.next());
+        self.files.iter().map(next).collect()
+    }
+
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        lock(&self.listing).take_gaps()
     }
 
     fn caught_up(&self) -> bool {

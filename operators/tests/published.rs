@@ -137,6 +137,7 @@ fn rows(published: &Published, view: &str, columns: &[usize]) -> BTreeSet<String
     };
     let mut rows = BTreeSet::new();
     for batch in published.tables[view].scan(&scan) {
+        let batch = batch.unwrap();
         for row in 0..batch.num_rows() {
             let cells = batch.columns().iter();
             let cells: Vec<_> = cells

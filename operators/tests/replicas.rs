@@ -240,7 +240,7 @@ fn a_filter_on_scope_and_name_finds_that_file_alone() {
         projection: Some(vec![7, 1]),
         equal: vec![("rse".into(), "SLAC".into())],
     };
-    let batch = table.scan(&scan).next().unwrap();
+    let batch = table.scan(&scan).next().unwrap().unwrap();
     let columns: Vec<_> = batch
         .schema()
         .fields()
@@ -252,7 +252,13 @@ fn a_filter_on_scope_and_name_finds_that_file_alone() {
         projection: Some(vec![]),
         equal: vec![],
     };
-    assert_eq!(table.scan(&none).map(|batch| batch.num_rows()).sum::<usize>(), 12);
+    assert_eq!(
+        table
+            .scan(&none)
+            .map(|batch| batch.unwrap().num_rows())
+            .sum::<usize>(),
+        12
+    );
 }
 
 #[test]

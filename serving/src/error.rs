@@ -36,6 +36,15 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The address is another program's, or not this host's.
+    #[error("could not listen on `{listen}` for the other processes of the cluster")]
+    PeerBind {
+        /// As configured.
+        listen: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Others than this host could ask, and anyone could read on the way or say to be anyone.
     #[error("`{listen}` is not this host alone, so {what} needed: {next}, or listen on 127.0.0.1")]
     Unprotected {
@@ -76,6 +85,9 @@ pub enum ServeError {
 impl ServeError {
     /// True when the same may succeed later without anyone changing anything: the port may come free.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Bind { .. } | Self::SqlBind { .. } | Self::Thread(_))
+        matches!(
+            self,
+            Self::Bind { .. } | Self::SqlBind { .. } | Self::PeerBind { .. } | Self::Thread(_)
+        )
     }
 }

@@ -12,6 +12,7 @@ pub mod http;
 pub mod labels;
 pub mod metrics;
 pub mod offered;
+pub mod peers;
 pub mod pg;
 pub mod secret;
 pub mod server;

@@ -115,7 +115,10 @@ impl Sorted {
     /// Views that are kept as rows are in order; replicas are kept by the hash of their file.
     fn of(table: &dyn Table) -> Result<Self, ArrowError> {
         let schema = table.schema();
-        let batches: Vec<RecordBatch> = table.scan(&Scan::default()).collect();
+        let batches: Vec<RecordBatch> = table
+            .scan(&Scan::default())
+            .collect::<Result<_, _>>()
+            .map_err(|unread| ArrowError::ExternalError(Box::new(unread)))?;
         let key = ["scope", "name", "rse"].map(|column| schema.index_of(column));
         let order = match key {
             [Ok(scope), Ok(name), Ok(rse)] => Some(order(&batches, &[scope, name, rse])),

@@ -9,9 +9,9 @@ use crate::{
     Epoch,
     facts::{Basis, DidKey, State},
     publish::{END, Part, Publisher},
-    views::{Scan, Table},
+    views::{Batches, Scan, Table},
 };
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use timely::dataflow::{Stream, channels::pact::Exchange, operators::generic::Operator};
@@ -123,7 +123,7 @@ impl Table for Gathered {
         self.0.len()
     }
 
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+    fn scan(&self, scan: &Scan) -> Batches {
         let (rows, scan) = (Arc::clone(&self.0), scan.clone());
         let mut next = 0;
         let mut first = true;
@@ -139,7 +139,7 @@ impl Table for Gathered {
                 return None;
             }
             first = false;
-            Some(columns::batch(&lines, scan.projection.as_deref()))
+            Some(Ok(columns::batch(&lines, scan.projection.as_deref())))
         }))
     }
 }

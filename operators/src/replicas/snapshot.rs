@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     facts::DidKey,
-    views::{Scan, Table, View},
+    views::{Batches, Scan, Table, View},
 };
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::datatypes::SchemaRef;
 use hashbrown::HashTable;
 use std::sync::Arc;
 use ustr::Ustr;
@@ -180,11 +180,11 @@ impl Table for Snapshot {
         self.shown
     }
 
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+    fn scan(&self, scan: &Scan) -> Batches {
         let (shares, words) = (Arc::clone(&self.shares), Arc::clone(&self.words));
         let projection = scan.projection.clone();
         let Some(filter) = Filter::new(scan, &words) else {
-            return Box::new(std::iter::once(columns::batch(&[], projection.as_deref())));
+            return Box::new(std::iter::once(Ok(columns::batch(&[], projection.as_deref()))));
         };
         let equal = |column: &str| {
             scan.equal
@@ -200,7 +200,7 @@ impl Table for Snapshot {
             {
                 share.lines(number, &filter, &words, &mut lines);
             }
-            return Box::new(std::iter::once(columns::batch(&lines, projection.as_deref())));
+            return Box::new(std::iter::once(Ok(columns::batch(&lines, projection.as_deref()))));
         }
         // Where to go on: an iterator would borrow from what it must own.
         let (mut table, mut number, mut first) = (0, 0, true);
@@ -220,7 +220,7 @@ impl Table for Snapshot {
                 return None;
             }
             first = false;
-            Some(columns::batch(&lines, projection.as_deref()))
+            Some(Ok(columns::batch(&lines, projection.as_deref())))
         }))
     }
 }

@@ -73,9 +73,22 @@ pub trait Table: Send + Sync {
     /// How many rows it has.
     fn rows(&self) -> usize;
 
-    /// The rows, in batches of some thousands, made as they are asked for.
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send>;
+    /// The rows, in batches of some thousands, made as they are asked for; after an error, nothing.
+    fn scan(&self, scan: &Scan) -> Batches;
+
+    /// True when its rows may have to be waited for, since somebody else has them.
+    fn waits(&self) -> bool {
+        false
+    }
 }
+
+/// Rows, as they are made.
+pub type Batches = Box<dyn Iterator<Item = Result<RecordBatch, Unread>> + Send>;
+
+/// Rows that cannot be had, and why: those of another process.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unread(pub String);
 
 /// The rows of several tables of one schema, after each other.
 pub struct Chained(pub SchemaRef, pub Vec<Arc<dyn Table>>);
@@ -89,7 +102,11 @@ impl Table for Chained {
         self.1.iter().map(|table| table.rows()).sum()
     }
 
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+    fn waits(&self) -> bool {
+        self.1.iter().any(|table| table.waits())
+    }
+
+    fn scan(&self, scan: &Scan) -> Batches {
         let (tables, scan) = (self.1.clone(), scan.clone());
         Box::new(tables.into_iter().flat_map(move |table| table.scan(&scan)))
     }

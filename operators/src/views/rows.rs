@@ -1,7 +1,7 @@
 //! Rows: a view that is kept as ordered rows, of which each published copy shares what did not change.
 
-use super::{Scan, Table, ViewRow, projected};
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use super::{Batches, Scan, Table, ViewRow, projected};
+use arrow::datatypes::SchemaRef;
 use imbl::OrdMap;
 use std::ops::Bound;
 
@@ -49,7 +49,7 @@ impl<R: ViewRow> Table for Rows<R> {
         self.rows.len()
     }
 
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+    fn scan(&self, scan: &Scan) -> Batches {
         let (rows, projection) = (self.rows.clone(), scan.projection.clone());
         // Where to go on is the last row given: an iterator would borrow from what it must own.
         let mut after: Option<R> = None;
@@ -75,7 +75,7 @@ impl<R: ViewRow> Table for Rows<R> {
             if last.is_some() {
                 after = last;
             }
-            Some(projected(batch, projection.as_deref()))
+            Some(Ok(projected(batch, projection.as_deref())))
         }))
     }
 }

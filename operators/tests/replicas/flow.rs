@@ -12,7 +12,7 @@ use dbb_operators::{
     publish::Publisher,
     replicas::{Keeping, Notice, Replica, replicas},
     views::{
-        Scan, Table,
+        Batches, Scan, Table,
         rse_usage::{Amount, Usage},
     },
 };
@@ -40,9 +40,10 @@ pub(crate) struct Outcome {
     pub(crate) table: Option<Arc<dyn Table>>,
 }
 
-pub(crate) fn lines(batches: impl Iterator<Item = RecordBatch>) -> BTreeSet<Line> {
+pub(crate) fn lines(batches: Batches) -> BTreeSet<Line> {
     let mut lines = BTreeSet::new();
     for batch in batches {
+        let batch: RecordBatch = batch.unwrap();
         let text = |column: usize, row: usize| -> Option<String> {
             let column: &ArrayRef = batch.column(column);
             (!column.is_null(row)).then(|| column.as_string::<i32>().value(row).to_owned())

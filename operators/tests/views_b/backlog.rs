@@ -75,6 +75,7 @@ fn shown(publisher: &Publisher) -> Vec<String> {
     let table = &published.tables["ingest_backlog"];
     let mut lines = Vec::new();
     for batch in table.scan(&Scan::default()) {
+        let batch = batch.unwrap();
         let text = |n: usize| {
             batch
                 .column(n)

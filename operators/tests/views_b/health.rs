@@ -96,6 +96,7 @@ fn shown(publisher: &Publisher) -> Vec<String> {
     let published = publisher.newest().expect("something is published");
     let mut lines = Vec::new();
     for batch in published.tables["stream_health"].scan(&Scan::default()) {
+        let batch = batch.unwrap();
         for row in 0..batch.num_rows() {
             let cells = batch.columns().iter().map(|column| {
                 if column.is_null(row) {

@@ -9,7 +9,7 @@ use arrow::{
 };
 use axum::body::Body;
 use bytes::Bytes;
-use dbb_operators::views::{Scan, Table};
+use dbb_operators::views::{Scan, Table, Unread};
 use std::sync::Arc;
 use tokio::{
     runtime::Handle,
@@ -33,6 +33,8 @@ enum Broken {
     #[error("the client has gone")]
     Gone,
     #[error(transparent)]
+    Unread(#[from] Unread),
+    #[error(transparent)]
     Arrow(#[from] ArrowError),
 }
 
@@ -42,7 +44,7 @@ impl Broken {
             Self::TooLong => "timed_out",
             Self::TooManyRows(_) => "too_many_rows",
             Self::Gone => "cancelled",
-            Self::Arrow(_) => "failed",
+            Self::Unread(_) | Self::Arrow(_) => "failed",
         }
     }
 }
@@ -130,7 +132,7 @@ impl Making {
             if pieces.is_closed() {
                 return Err(Broken::Gone);
             }
-            let batch = self.wanted(&batch)?;
+            let batch = self.wanted(&batch?)?;
             let take = usize::try_from(left).unwrap_or(usize::MAX).min(batch.num_rows());
             let batch = batch.slice(0, take);
             left -= take as u64;

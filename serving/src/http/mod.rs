@@ -227,7 +227,14 @@ async fn view(
     let published = if offered.view.name == REPLICAS {
         let epochs = Arc::clone(&api.inner.epochs);
         let waited = tokio::task::spawn_blocking(move || epochs.with_replicas(patience)).await;
-        waited.ok().flatten()
+        match waited {
+            Ok(Ok(published)) => published,
+            Ok(Err(unread)) => {
+                counted.ended("failed");
+                return refusal(StatusCode::SERVICE_UNAVAILABLE, unread);
+            }
+            Err(_) => None,
+        }
     } else {
         api.newest()
     };

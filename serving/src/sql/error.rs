@@ -1,6 +1,7 @@
 //! Why a statement has no answer, as the client hears it.
 
 use datafusion::{common::SchemaError, error::DataFusionError};
+use dbb_operators::views::Unread;
 use std::time::Duration;
 
 /// A statement has no answer, or no more of it.
@@ -51,6 +52,9 @@ pub enum SqlError {
         "the statement needs more memory than it may have; ask for less, or raise `statement_memory_mib` and `memory_mib`: {0}"
     )]
     TooMuchMemory(String),
+    /// Another process of the cluster has some of the rows, and does not give them.
+    #[error(transparent)]
+    Unread(#[from] Unread),
     /// Something went wrong while it ran.
     #[error("{0}")]
     Failed(String),
@@ -68,6 +72,7 @@ impl SqlError {
             Self::TooLong(_) | Self::Cancelled => "57014",
             Self::TooManyRows { .. } => "54000",
             Self::TooMuchMemory(_) => "53200",
+            Self::Unread(_) => "58030",
             Self::Failed(_) => "XX000",
         }
     }
@@ -82,7 +87,7 @@ impl SqlError {
             Self::Cancelled => "cancelled",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::TooMuchMemory(_) => "too_much_memory",
-            Self::Failed(_) => "failed",
+            Self::Unread(_) | Self::Failed(_) => "failed",
         }
     }
 }

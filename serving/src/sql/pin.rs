@@ -1,7 +1,10 @@
 //! One published epoch, held for as long as a statement needs it.
 
 use super::SqlError;
-use dbb_operators::publish::{Published, Publisher};
+use dbb_operators::{
+    publish::{Published, Publisher},
+    views::Unread,
+};
 use std::{sync::Arc, time::Duration};
 
 /// The view that is published only for those who ask.
@@ -13,7 +16,11 @@ pub trait Epochs: Send + Sync {
     fn newest(&self) -> Option<Arc<Published>>;
 
     /// Waits, for at most `patience`, for something published that has the replicas too.
-    fn with_replicas(&self, patience: Duration) -> Option<Arc<Published>>;
+    ///
+    /// # Errors
+    ///
+    /// Another process has some of them, and does not answer.
+    fn with_replicas(&self, patience: Duration) -> Result<Option<Arc<Published>>, Unread>;
 }
 
 impl Epochs for Publisher {
@@ -21,8 +28,8 @@ impl Epochs for Publisher {
         Self::newest(self)
     }
 
-    fn with_replicas(&self, patience: Duration) -> Option<Arc<Published>> {
-        Self::with_replicas(self, patience)
+    fn with_replicas(&self, patience: Duration) -> Result<Option<Arc<Published>>, Unread> {
+        Ok(Self::with_replicas(self, patience))
     }
 }
 
@@ -32,8 +39,8 @@ impl Epochs for Arc<Published> {
         Some(Self::clone(self))
     }
 
-    fn with_replicas(&self, _: Duration) -> Option<Arc<Published>> {
-        Some(Self::clone(self))
+    fn with_replicas(&self, _: Duration) -> Result<Option<Arc<Published>>, Unread> {
+        Ok(Some(Self::clone(self)))
     }
 }
 
@@ -50,8 +57,9 @@ pub(super) async fn pin(
     // It waits for the dataflow, on a thread that nothing else needs.
     let waited = tokio::task::spawn_blocking(move || asked.with_replicas(patience)).await;
     match waited {
-        Ok(Some(published)) => Ok(Some(published)),
-        Ok(None) => Err(SqlError::TooLong(patience)),
+        Ok(Ok(Some(published))) => Ok(Some(published)),
+        Ok(Err(unread)) => Err(unread.into()),
+        Ok(Ok(None)) => Err(SqlError::TooLong(patience)),
         Err(_) => Err(SqlError::Cancelled),
     }
 }

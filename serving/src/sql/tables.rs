@@ -22,14 +22,17 @@ use datafusion::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
         execution_plan::{Boundedness, EmissionType},
         statistics::StatisticsArgs,
-        stream::RecordBatchStreamAdapter,
+        stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter},
     },
 };
 use dbb_operators::{
     publish::Published,
-    views::{Scan, Table},
+    views::{Batches, Scan, Table},
 };
 use std::{fmt, sync::Arc};
+
+/// Batches of others that may come before they are taken.
+const AHEAD: usize = 2;
 
 /// The views of one epoch; those that are offered but not in it have columns and cannot be read.
 pub(super) struct Pinned {
@@ -257,7 +260,8 @@ impl ExecutionPlan for ViewScan {
         let schema = self.schema();
         let batches = limited(self.table.scan(&self.scan), self.limit);
         let expected = Arc::clone(&schema);
-        let checked = batches.map(move |batch| {
+        let mut checked = batches.map(move |batch| {
+            let batch = batch.map_err(SqlError::from)?;
             if batch.num_columns() == expected.fields().len() {
                 Ok(batch)
             } else {
@@ -266,6 +270,19 @@ impl ExecutionPlan for ViewScan {
                 ))
             }
         });
+        if self.table.waits() {
+            // On a thread that nothing else needs, so that whoever asked can still call it off.
+            let mut stream = RecordBatchReceiverStream::builder(schema, AHEAD);
+            let pieces = stream.tx();
+            stream.spawn_blocking(move || {
+                // Whoever has gone needs no more of it.
+                while let Some(batch) = checked.next()
+                    && pieces.blocking_send(batch).is_ok()
+                {}
+                Ok(())
+            });
+            return Ok(stream.build());
+        }
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             schema,
             futures::stream::iter(checked),
@@ -284,10 +301,7 @@ impl ExecutionPlan for ViewScan {
 }
 
 /// The first `limit` rows.
-fn limited(
-    batches: Box<dyn Iterator<Item = RecordBatch> + Send>,
-    limit: Option<usize>,
-) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+fn limited(batches: Batches, limit: Option<usize>) -> Batches {
     let Some(mut left) = limit else {
         return batches;
     };
@@ -296,9 +310,10 @@ fn limited(
         if left == 0 {
             return None;
         }
-        let batch = batches.next()?;
-        let batch = batch.slice(0, left.min(batch.num_rows()));
-        left -= batch.num_rows();
+        let batch = batches
+            .next()?
+            .map(|batch| batch.slice(0, left.min(batch.num_rows())));
+        left -= batch.as_ref().map_or(left, RecordBatch::num_rows);
         Some(batch)
     }))
 }

@@ -4,5 +4,6 @@
 mod catalogues;
 mod engine;
 mod http;
+mod peers;
 mod pg;
 mod shared;

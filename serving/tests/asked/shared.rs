@@ -7,7 +7,7 @@ use arrow::{
 use dbb_events::Micros;
 use dbb_operators::{
     publish::{BoundOffsets, OFFSETS, Part, Published, Publisher},
-    views::{Scan, Table, View},
+    views::{Batches, Scan, Table, View},
 };
 use dbb_serving::Offered;
 use std::{
@@ -57,7 +57,7 @@ impl Table for Numbers {
         self.count
     }
 
-    fn scan(&self, scan: &Scan) -> Box<dyn Iterator<Item = RecordBatch> + Send> {
+    fn scan(&self, scan: &Scan) -> Batches {
         let (from, count, made, slow) = (self.from, self.count, Arc::clone(&self.made), self.slow);
         let projection = scan.projection.clone();
         Box::new((0..count).step_by(BATCH).map(move |first| {
@@ -70,10 +70,10 @@ impl Table for Numbers {
                 Arc::new(Int64Array::from_iter_values(numbers.map(|n| from + n as i64))),
             ];
             let batch = RecordBatch::try_new(schema(), columns).unwrap();
-            match &projection {
+            Ok(match &projection {
                 Some(projection) => batch.project(projection).unwrap(),
                 None => batch,
-            }
+            })
         }))
     }
 }

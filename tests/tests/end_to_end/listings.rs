@@ -24,7 +24,10 @@ fn what_is_put_into_the_folder_is_in_the_views() -> Result<()> {
     let mut site = Site::unmade(DBB, &[])?;
     site.unset_all();
     let folder = tempfile::tempdir()?;
-    let (log, listings) = (folder.path().join("events.ndjson"), folder.path().join("listings"));
+    let (log, listings) = (
+        folder.path().join("events.ndjson"),
+        folder.path().join("listings"),
+    );
     fs::write(&log, format!("{EVENT}\n"))?;
     fs::create_dir(&listings)?;
     fs::write(listings.join("snapshot.ndjson"), SNAPSHOT)?;
@@ -57,11 +60,15 @@ fn what_is_put_into_the_folder_is_in_the_views() -> Result<()> {
             ["registered", "AVAILABLE", "listing"].map(String::from).to_vec(),
         ])
     );
-    let progress = "select done, coalesce(members, -1), coalesce(missing, -1), complete from dataset_progress";
+    let progress =
+        "select done, coalesce(members, -1), coalesce(missing, -1), complete from dataset_progress";
     let row = |row: [&str; 4]| BTreeSet::from([row.map(String::from).to_vec()]);
     assert_eq!(ask(&mut client, progress)?, row(["1", "-1", "-1", "unknown"]));
     fs::write(listings.join(".contents.ndjson"), CONTENTS)?;
-    fs::rename(listings.join(".contents.ndjson"), listings.join("contents.ndjson"))?;
+    fs::rename(
+        listings.join(".contents.ndjson"),
+        listings.join("contents.ndjson"),
+    )?;
     run.until("the contents are known", || {
         Ok(ask(&mut client, progress)? == row(["1", "2", "1", "incomplete"]))
     })?;

@@ -23,7 +23,7 @@ use dbb_operators::{
     replicas::Replica,
     views::{
         ViewRow, available::available, dataset_progress::dataset_progress, failures::failures,
-        lost_files::lost_files, rules::rules, transfers::transfers,
+        listings::listings, lost_files::lost_files, rules::rules, transfers::transfers,
     },
 };
 use differential_dataflow::{
@@ -155,11 +155,11 @@ fn replica(file: u64) -> Replica {
 }
 
 fn of_transfers(c: &mut Criterion) {
-    measure(c, &attempts(), |_, attempts| transfers(attempts));
+    measure(c, &attempts(), |_, attempts| transfers(attempts, None));
 }
 
 fn of_failures(c: &mut Criterion) {
-    measure(c, &attempts(), |_, attempts| failures(attempts));
+    measure(c, &attempts(), |_, attempts| failures(attempts, None));
 }
 
 /// With 1200 rules told of beside their transfers.
@@ -172,7 +172,7 @@ fn of_rules(c: &mut Criterion) {
             word: RuleWord::Progress(said as u8 / 12),
             event: EventId(u128::from(said)),
         });
-        rules(scope.new_collection_from(said).1, attempts)
+        rules(scope.new_collection_from(said).1, attempts, None)
     });
 }
 
@@ -188,7 +188,7 @@ fn of_lost_files(c: &mut Criterion) {
             at: Micros(1_790_000_000_000_000),
             event: EventId(u128::from(file)),
         });
-        lost_files(scope.new_collection_from(lost).1, available(replicas))
+        lost_files(scope.new_collection_from(lost).1, available(replicas), None)
     });
 }
 
@@ -202,7 +202,7 @@ fn of_dataset_progress(c: &mut Criterion) {
         });
         let contents = scope.new_collection_from(contents).1;
         let replicas = scope.new_collection_from((0..FILES).map(replica)).1;
-        dataset_progress(attempts, contents, available(replicas))
+        dataset_progress(attempts, listings(contents, None), available(replicas), None)
     });
 }
 

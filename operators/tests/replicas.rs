@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "replicas/facts.rs"]
+mod facts;
 #[path = "replicas/flow.rs"]
 mod flow;
 #[path = "replicas/fold.rs"]
@@ -18,6 +20,7 @@ use dbb_operators::{
         rse_usage::{Amount, Usage},
     },
 };
+use facts::{change, complete};
 use flow::{lines, run};
 use fold::{Fact, NAMES, RSES, fold, usage};
 use proptest::prelude::*;
@@ -31,52 +34,6 @@ fn total<'a>(sums: impl Iterator<Item = &'a BTreeMap<Usage, Amount>>) -> BTreeMa
     }
     total.retain(|_, amount| *amount != (0, 0));
     total
-}
-
-fn change() -> impl Strategy<Value = Change> {
-    let whole = prop::sample::select(vec![State::Unavailable, State::Gone]);
-    let state = prop::sample::select(State::ALL.to_vec());
-    let basis = prop::sample::select(vec![Basis::Event, Basis::Listing, Basis::Journal]);
-    let rse = prop::option::weighted(0.85, prop::sample::select(RSES.to_vec()));
-    let told = (
-        prop::sample::select(vec![Change::NO_BYTES, 10, 10, 10, 20]),
-        prop::sample::select(vec![0u32, 1, 1, 2]),
-    );
-    let when = (0i64..40, 0u64..3, 0i64..2);
-    (0..NAMES.len(), rse, state, whole, basis, told, when).prop_map(
-        |(did, rse, state, whole, basis, (bytes, adler32), (at, tie, lag))| {
-            let (scope, name) = NAMES[did];
-            Change {
-                did: DidKey::new(scope, name),
-                at: Micros(at),
-                tie: if basis == Basis::Listing {
-                    (at + 6 * lag) as u64
-                } else {
-                    tie
-                },
-                bytes,
-                rse: rse.map(RseName::new),
-                scope: ScopeName::new(scope),
-                adler32,
-                state: if rse.is_some() { state } else { whole },
-                basis: match (rse, whole) {
-                    (Some(_), _) => basis,
-                    (None, State::Gone) => Basis::Listing,
-                    _ => Basis::Event,
-                },
-            }
-        },
-    )
-}
-
-fn complete() -> impl Strategy<Value = Complete> {
-    let rses = prop::option::of(prop::sample::subsequence(RSES.to_vec(), 0..=3));
-    let scopes = prop::option::of(prop::sample::subsequence(vec!["raw", "dp"], 0..=2));
-    (0i64..40, rses, scopes).prop_map(|(at, rses, scopes)| Complete {
-        at: Micros(at),
-        rses: rses.map(|rses| rses.into_iter().map(RseName::new).collect()),
-        scopes: scopes.map(|scopes| scopes.into_iter().map(ScopeName::new).collect()),
-    })
 }
 
 fn facts() -> impl Strategy<Value = Vec<(Epoch, Fact)>> {

@@ -21,6 +21,7 @@ use dbb_operators::{
         available::available,
         dataset_progress::{DatasetProgress, dataset_progress},
         failures::{Failures, failures},
+        listings::listings,
         lost_files::{LostFile, lost_files},
         rules::{Rule, rules},
         transfers::{Transfers, transfers},
@@ -31,23 +32,24 @@ use flow::{Inputs, View, at_each_epoch, last};
 use proptest::prelude::*;
 
 fn the_transfers<'s>(facts: Inputs<'s>) -> View<'s, Transfers> {
-    transfers(facts.attempts)
+    transfers(facts.attempts, None)
 }
 
 fn the_failures<'s>(facts: Inputs<'s>) -> View<'s, Failures> {
-    failures(facts.attempts)
+    failures(facts.attempts, None)
 }
 
 fn the_rules<'s>(facts: Inputs<'s>) -> View<'s, Rule> {
-    rules(facts.rules, facts.attempts)
+    rules(facts.rules, facts.attempts, None)
 }
 
 fn the_lost_files<'s>(facts: Inputs<'s>) -> View<'s, LostFile> {
-    lost_files(facts.lost, available(facts.replicas))
+    lost_files(facts.lost, available(facts.replicas), None)
 }
 
 fn the_progress<'s>(facts: Inputs<'s>) -> View<'s, DatasetProgress> {
-    dataset_progress(facts.attempts, facts.contents, available(facts.replicas))
+    let listings = listings(facts.contents, None);
+    dataset_progress(facts.attempts, listings, available(facts.replicas), None)
 }
 
 proptest! {

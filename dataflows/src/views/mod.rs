@@ -21,10 +21,12 @@ use dbb_operators::{
     replicas::{Keeping, Notice, Replicas, replicas},
     tell::Facts,
     views::{
+        ViewRow,
         available::available,
         collected::{Spoken, collected, spoken},
         dataset_progress::dataset_progress,
         failures::failures,
+        listings::listings,
         lost_files::lost_files,
         placement::{Placements, Policy, placement},
         rse_usage::rse_usage,
@@ -32,8 +34,12 @@ use dbb_operators::{
         transfers::transfers,
     },
 };
+use differential_dataflow::{AsCollection, VecCollection};
 use std::{collections::BTreeSet, sync::Arc};
-use timely::dataflow::{ProbeHandle, Stream, operators::Probe};
+use timely::dataflow::{
+    ProbeHandle, Stream,
+    operators::{Probe, core::Concat},
+};
 
 /// Which views, and how they are kept.
 #[derive(Debug, Clone)]
@@ -97,12 +103,19 @@ pub fn build<'s>(
     let keeping = Keeping {
         // Applied early, a replica may reach `placement` before the name of its file, which it goes by.
         eager: settings.eager && !wants(Name::Placement),
-        names: wants(Name::Replicas),
+        // With checkpoints nobody tells a name again to whoever starts from one.
+        names: wants(Name::Replicas) || (keep.is_some() && wants(Name::Placement)),
         emits: settings.wanted.iter().any(|name| name.joins()),
         forget_after_us: settings.forget_after_us,
         clock_skew_us: settings.clock_skew_us,
         gather: settings.gather,
         publisher: wants(Name::Replicas).then(|| Arc::clone(publisher)),
+        keep: keep.cloned(),
+    };
+    // What is restored is there when the views have been made from it again.
+    let shown = Shown {
+        publisher,
+        probe: keep.map(|_| probe),
     };
     let names = facts.names.clone();
     let kept = needs
@@ -112,17 +125,16 @@ pub fn build<'s>(
     let told = needs
         .attempts
         .then(|| collected(distinct(facts.attempts, settings.remember, keep).probe_with(probe)));
-    let said = needs
+    let heard = needs
         .said
-        .then(|| distinct(facts.said, settings.remember, keep).probe_with(probe));
-    let heard = said.clone().map(spoken);
+        .then(|| spoken(distinct(facts.said, settings.remember, keep).probe_with(probe)));
 
     if let Some(told) = &told {
         if wants(Name::Transfers) {
-            publish::publish(transfers(told.clone()), publisher);
+            shown.show(transfers(told.clone(), keep));
         }
         if wants(Name::Failures) {
-            publish::publish(failures(told.clone()), publisher);
+            shown.show(failures(told.clone(), keep));
         }
     }
     let mut heard_lost = None;
@@ -136,35 +148,58 @@ pub fn build<'s>(
         if let Some(told) = &told
             && wants(Name::Rules)
         {
-            publish::publish(rules(heard_rules, told.clone()), publisher);
+            shown.show(rules(heard_rules, told.clone(), keep));
         }
         heard_lost = Some(lost);
-        contents = Some(listed);
+        let wanted = wants(Name::DatasetProgress) || wants(Name::Placement);
+        contents = wanted.then(|| listings(listed, keep));
     }
-    let Replicas { sums, replicas, late } = kept?;
+    let Replicas {
+        sums,
+        replicas,
+        late,
+        names: named,
+    } = kept?;
     if wants(Name::RseUsage) {
-        publish::publish(rse_usage(sums), publisher);
+        shown.show(rse_usage(sums));
     }
     if wants(Name::LostFiles) || wants(Name::DatasetProgress) {
         let available = available(replicas.clone());
         if let Some(lost) = heard_lost
             && wants(Name::LostFiles)
         {
-            publish::publish(lost_files(lost, available.clone()), publisher);
+            shown.show(lost_files(lost, available.clone(), keep));
         }
-        if let (Some(told), Some(contents)) = (told, contents)
+        if let (Some(told), Some(contents)) = (told, contents.clone())
             && wants(Name::DatasetProgress)
         {
-            publish::publish(dataset_progress(told, contents, available), publisher);
+            shown.show(dataset_progress(told, contents, available, keep));
         }
     }
-    if let Some(said) = said
+    if let Some(contents) = contents
         && wants(Name::Placement)
     {
-        let placed = placement(replicas, names, said, Arc::clone(&settings.policies));
+        let names = names.concat(named);
+        let placed = placement(replicas, names, contents, Arc::clone(&settings.policies));
         let Placements { placement, gaps } = placed;
-        publish::publish(placement, publisher);
-        publish::publish(gaps, publisher);
+        shown.show(placement);
+        shown.show(gaps);
     }
     Some(late.probe_with(probe))
+}
+
+/// Where the views go.
+struct Shown<'a> {
+    publisher: &'a Arc<Publisher>,
+    probe: Option<&'a ProbeHandle<Epoch>>,
+}
+
+impl Shown<'_> {
+    fn show<R: ViewRow>(&self, rows: VecCollection<'_, Epoch, R, isize>) {
+        let rows = match self.probe {
+            Some(probe) => rows.inner.probe_with(probe).as_collection(),
+            None => rows,
+        };
+        publish::publish(rows, self.publisher);
+    }
 }

@@ -12,11 +12,14 @@
 //! No I/O: rows are written, merged and read elsewhere. Which worker a row is given back to does not matter: it goes
 //! where the operator's own records go, however many workers there are now.
 
+pub(crate) mod coded;
+mod kept;
 mod kind;
 mod meeting;
 pub(crate) mod met;
 mod restored;
 
+pub use kept::{kept, sum};
 pub use kind::{Add, Damaged, Give, Kind, Merge, Rows, spread};
 pub use meeting::{Checkpoints, Collected, Part, PartKey};
 pub use restored::{Keep, Restored, Row, restored};

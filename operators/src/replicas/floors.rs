@@ -32,6 +32,14 @@ impl Floors {
         newer
     }
 
+    /// Each of them: since when, for which RSE and scope; for all where it is `None`.
+    pub(super) fn each(&self) -> impl Iterator<Item = (Option<u32>, Option<u32>, i64)> + '_ {
+        let one = |number: u32| Some(number).filter(|number| *number != ANY);
+        self.newest
+            .iter()
+            .map(move |((scope, rse), at)| (one(*rse), one(*scope), *at))
+    }
+
     /// Since when a replica of this scope at this RSE is gone unless something newer is said of it.
     pub(super) fn of(&self, scope: u32, rse: u32) -> i64 {
         if self.newest.is_empty() {

@@ -42,6 +42,7 @@ impl Table {
         if dropped.is_empty() {
             return;
         }
+        self.touch(number);
         for row in &dropped {
             self.horizon = self.horizon.max(row.at.saturating_add(1));
             if row.flags & (OWN | SEEN) != 0 {
@@ -89,6 +90,9 @@ impl Table {
         self.names.forget(did.name);
         if let Ok(entry) = Arc::make_mut(&mut self.index).find_entry(did.key.high, |there| *there == number) {
             entry.remove();
+        }
+        if let Some(changed) = &mut self.changed {
+            changed.gone.push(did.key);
         }
         self.dids.remove(number);
     }

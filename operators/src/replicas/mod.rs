@@ -3,23 +3,29 @@
 //! ```text
 //!   changes --by DID--> newest version wins --> sums for each (RSE, scope, state)
 //!   names ----/              |       \--------> replicas that came, went or changed
-//!   complete listings -/     \----------------> snapshots, at published epochs
+//!   complete listings -/     |\---------------> snapshots, at published epochs
+//!   rows of a checkpoint -/   \---------------> files that changed, at each checkpoint
 //! ```
 //!
-//! In:    changes; names of their files, at the same epoch or before; complete listings, to all workers.
+//! In:    changes; names of their files, at the same epoch or before; complete listings, to all workers; at the
+//!        restored epoch, and before all else, what was kept by an earlier run, see [`kept`].
 //! Out:   differences of sums and, where wanted, of replicas; changes that came too late to be judged.
-//! State: a row for each file and a row for each replica, tombstones included; see [`Keeping`].
+//! State: a row for each file and a row for each replica, tombstones included; see [`Keeping`]. With checkpoints a
+//!        number for each file that changed since the last, and the chunks that change while one is written, twice.
 
 mod blocks;
+mod changed;
 mod chunked;
 mod columns;
 mod effects;
 mod floors;
 mod forget;
 mod gather;
+mod kept;
 mod names;
 mod operator;
 mod rare;
+mod restore;
 mod row;
 mod snapshot;
 mod store;
@@ -32,6 +38,7 @@ pub use snapshot::{Snapshot, VIEW, schema};
 
 use crate::{
     Epoch,
+    checkpoint::Keep,
     facts::{Change, Complete, DidKey, DidName, RseName, ScopeName, State},
     publish::Publisher,
     views::rse_usage::{Amount, Usage},
@@ -76,6 +83,8 @@ pub struct Keeping {
     pub gather: bool,
     /// Where the view `replicas` is published; `None` when nobody looks at it.
     pub publisher: Option<Arc<Publisher>>,
+    /// Goes into checkpoints, and goes on where one was taken. Changes are then never taken in early.
+    pub keep: Option<Keep>,
 }
 
 /// What comes out.
@@ -86,6 +95,8 @@ pub struct Replicas<'s> {
     pub replicas: VecCollection<'s, Epoch, Replica, isize>,
     /// Changes older than what is remembered, of replicas that are not known.
     pub late: Stream<'s, Epoch, Vec<Change>>,
+    /// The names of the files that were restored, where replicas are emitted: nobody else tells them again.
+    pub names: Stream<'s, Epoch, Vec<DidName>>,
 }
 
 /// What somebody should know of.

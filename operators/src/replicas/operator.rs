@@ -4,11 +4,12 @@
 //! the fold of what was read by then. Eagerly, changes are taken in as they come, for they commute; sums are told
 //! when the oldest open epoch ends, and complete listings, which touch all there is, wait for the end.
 
-use super::{Keeping, Notice, Replica, Replicas, effects::Effects, gather, store::Store};
+use super::{Keeping, Notice, Replica, Replicas, effects::Effects, gather, kept, store::Store};
 use crate::{
     Epoch,
+    checkpoint::{self, Checkpoints, Damaged, Restored, Row, restored},
     facts::{Change, Complete, DidName},
-    publish::{END, Part},
+    publish::{END, Part, PartKey},
     views::rse_usage::{Amount, Usage},
 };
 use differential_dataflow::AsCollection;
@@ -50,17 +51,29 @@ pub(super) fn build<'s>(
     if let Some(publisher) = &publisher {
         publisher.expect(part);
     }
+    let keep = keeping.keep.clone();
+    let checkpoints = keep.as_ref().map(|keep| Arc::clone(&keep.checkpoints));
+    if let Some(checkpoints) = &checkpoints {
+        checkpoints.expect(part);
+    }
+    let from = keep.and_then(|keep| keep.restored);
+    let floors = restored(scope, &kept::FLOORS, from.clone());
+    let files = restored(scope, &kept::REPLICAS, from.clone());
     let mut builder = OperatorBuilder::new("replicas".into(), scope);
     let mut names = builder.new_input(names, Exchange::new(|name: &DidName| name.did.place()));
     let mut changes = builder.new_input(changes, Exchange::new(|change: &Change| change.did.place()));
     let mut completes = builder.new_input(completes.broadcast(), Pipeline);
+    let mut floors = builder.new_input(floors.broadcast(), Pipeline);
+    let mut files = builder.new_input(files, Exchange::new(|(key, _): &Row| kept::place(key)));
     let (sums, sums_stream) = builder.new_output();
     let (replicas, replicas_stream) = builder.new_output();
     let (late, late_stream) = builder.new_output();
+    let (named, named_stream) = builder.new_output();
     let (rows, rows_stream) = builder.new_output();
     let mut sums = OutputBuilder::<_, Built<(Usage, Epoch, Amount)>>::from(sums);
     let mut replicas = OutputBuilder::<_, Built<(Replica, Epoch, isize)>>::from(replicas);
     let mut late = OutputBuilder::<_, Built<Change>>::from(late);
+    let mut named = OutputBuilder::<_, Built<DidName>>::from(named);
     let mut rows = OutputBuilder::<_, Built<gather::Row>>::from(rows);
     let gathered = keeping.publisher.clone().filter(|_| keeping.gather);
     if let Some(publisher) = &gathered {
@@ -69,17 +82,41 @@ pub(super) fn build<'s>(
     builder.build(move |capabilities| {
         let effects = Effects::new(keeping.emits, keeping.clock_skew_us, Box::new(on_notice));
         let mut store = Store::new(keeping.names, keeping.forget_after_us, effects);
+        if checkpoints.is_some() {
+            store.note_changes();
+        }
+        let mut taking = Taking {
+            from,
+            waiting: Vec::new(),
+            names: keeping.emits.then(Vec::new),
+        };
+        let mut offering = checkpoints.map(|checkpoints| Offering {
+            checkpoints,
+            part,
+            done: None,
+        });
         let mut open: BTreeMap<Epoch, Open> = BTreeMap::new();
         // One capability for each output, never ahead of the inputs.
         let mut held = Some(capabilities);
         let mut done = None;
-        let eager = keeping.eager;
+        let eager = keeping.eager && offering.is_none();
         move |frontiers| {
             let mut out = Outputs {
                 sums: sums.activate(),
                 replicas: replicas.activate(),
                 late: late.activate(),
+                named: named.activate(),
             };
+            floors.for_each_stamp(|_, data| {
+                for row in data.flat_map(|rows| rows.drain(..)) {
+                    taking.hear(store.restore_floor(&row));
+                }
+            });
+            files.for_each_stamp(|_, data| {
+                for rows in data {
+                    taking.waiting.append(rows);
+                }
+            });
             // Names first: a file's may be of the very epoch of its first change.
             names.for_each_stamp(|capability, data| {
                 let Some(epoch) = capability.least() else { return };
@@ -111,6 +148,13 @@ pub(super) fn build<'s>(
                 open.entry(epoch).or_default().completes.extend(completes);
             });
             let Some(capabilities) = &mut held else { return };
+            if let Some(epoch) = taking.take(&mut store, |epoch| {
+                let of_floors = frontiers.get(FLOORS);
+                of_floors.is_none_or(|frontier| !frontier.less_equal(&epoch))
+            }) {
+                out.name(taking.names.as_mut(), capabilities, epoch);
+                out.tell(&mut store, capabilities, Some(epoch));
+            }
             let frontier = frontiers
                 .iter()
                 .filter_map(|f| f.frontier().first().copied())
@@ -140,6 +184,9 @@ pub(super) fn build<'s>(
                 while let Some(earlier) = due.next_if(|due| *due < epoch) {
                     publish(&store, earlier);
                 }
+                if let Some(offering) = &mut offering {
+                    offering.offer(&mut store, Some(epoch));
+                }
                 entry.remove().apply(&mut store);
                 let epoch = if eager { None } else { Some(epoch) };
                 out.tell(&mut store, capabilities, epoch);
@@ -155,6 +202,9 @@ pub(super) fn build<'s>(
             }
             for due in due {
                 publish(&store, due);
+            }
+            if let Some(offering) = &mut offering {
+                offering.offer(&mut store, frontier);
             }
             match frontier {
                 Some(frontier) if has_moved => {
@@ -180,6 +230,67 @@ pub(super) fn build<'s>(
         sums: sums_stream.as_collection(),
         replicas: replicas_stream.as_collection(),
         late: late_stream,
+        names: named_stream,
+    }
+}
+
+/// The place of the input of what holds for all files among the inputs.
+const FLOORS: usize = 3;
+
+/// What an earlier run kept, on its way into the store.
+struct Taking {
+    from: Option<Arc<dyn Restored>>,
+    /// Files that came before all that holds for them had.
+    waiting: Vec<Row>,
+    /// The names that are to be told.
+    names: Option<Vec<DidName>>,
+}
+
+impl Taking {
+    fn hear<T>(&self, taken: Result<T, Damaged>) -> Option<T> {
+        match (taken, &self.from) {
+            (Ok(taken), _) => Some(taken),
+            (Err(damaged), Some(from)) => {
+                from.refuse(damaged);
+                None
+            }
+            (Err(_), None) => None,
+        }
+    }
+
+    /// Takes in what is waiting, if `may` at the restored epoch, and says which that is.
+    fn take(&mut self, store: &mut Store, may: impl Fn(Epoch) -> bool) -> Option<Epoch> {
+        let epoch = self.from.as_ref()?.epoch();
+        if self.waiting.is_empty() || !may(epoch) {
+            return None;
+        }
+        for row in std::mem::take(&mut self.waiting) {
+            let name = self.hear(store.restore(&row)).flatten();
+            if let Some(names) = &mut self.names {
+                names.extend(name);
+            }
+        }
+        Some(epoch)
+    }
+}
+
+/// What is due of checkpoints.
+struct Offering {
+    checkpoints: Arc<Checkpoints>,
+    part: PartKey,
+    done: Option<Epoch>,
+}
+
+impl Offering {
+    /// Hands out what changed up to each checkpoint below `frontier`; the store holds nothing of that or later.
+    fn offer(&mut self, store: &mut Store, frontier: Option<Epoch>) {
+        for due in self.checkpoints.due(self.done, frontier) {
+            // Every worker has heard of every complete listing.
+            let rows = store.changes(self.part.1 == 0);
+            let part = checkpoint::Part::Rows(rows);
+            self.checkpoints.offer(self.part, due, part);
+            self.done = Some(due);
+        }
     }
 }
 
@@ -199,9 +310,19 @@ struct Outputs<'a> {
     sums: OutputBuilderSession<'a, Epoch, Built<(Usage, Epoch, Amount)>>,
     replicas: OutputBuilderSession<'a, Epoch, Built<(Replica, Epoch, isize)>>,
     late: OutputBuilderSession<'a, Epoch, Built<Change>>,
+    named: OutputBuilderSession<'a, Epoch, Built<DidName>>,
 }
 
 impl Outputs<'_> {
+    /// Tells names at `epoch`.
+    fn name(&mut self, names: Option<&mut Vec<DidName>>, capabilities: &[Capability<Epoch>], epoch: Epoch) {
+        if let (Some(names), [_, _, _, of_names, ..]) = (names, capabilities) {
+            let capability = of_names.delayed(&epoch);
+            let mut session = self.named.session_with_builder(&capability);
+            session.give_iterator(names.drain(..));
+        }
+    }
+
     /// Tells what happened, at `epoch` or else at the time of the capabilities.
     fn tell(&mut self, store: &mut Store, capabilities: &[Capability<Epoch>], epoch: Option<Epoch>) {
         let [of_sums, of_replicas, of_late, ..] = capabilities else {

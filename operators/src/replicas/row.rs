@@ -97,6 +97,8 @@ pub(super) struct Did {
     pub(super) lost: bool,
     /// It had no replicas when it was looked at last.
     pub(super) idle: bool,
+    /// The round of checkpoints in which it last changed, see [`super::changed::Changed`].
+    pub(super) touched: u32,
 }
 
 impl Did {
@@ -112,6 +114,7 @@ impl Did {
         class: 0,
         lost: false,
         idle: false,
+        touched: 0,
     };
 
     /// True when it holds nothing.

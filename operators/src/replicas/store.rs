@@ -1,9 +1,20 @@
 //! Store: all that one worker keeps.
 
 use super::{
-    effects::Effects, floors::Floors, snapshot::Snapshot, table::Table, watermark::Watermark, words::Words,
+    changed::Changed,
+    effects::Effects,
+    floors::Floors,
+    kept::{self, ChangedFiles, ChangedFloors, Of},
+    restore,
+    snapshot::Snapshot,
+    table::Table,
+    watermark::Watermark,
+    words::Words,
 };
-use crate::facts::{Change, Complete, DidKey, DidName};
+use crate::{
+    checkpoint::{Damaged, Row, Rows},
+    facts::{Change, Complete, DidKey, DidName, ScopeName},
+};
 use std::{hint::black_box, sync::Arc};
 
 /// Tables of a worker: so many that none is ever long to copy or to grow.
@@ -20,6 +31,14 @@ pub(super) struct Store {
     effects: Effects,
     watermark: Option<Watermark>,
     swept: usize,
+    told: Told,
+}
+
+/// What the last checkpoint has already of what holds for all files.
+struct Told {
+    floors: Arc<Floors>,
+    horizons: Vec<i64>,
+    watermark: Option<i64>,
 }
 
 /// Which table: the bits of the place that do not decide on the worker.
@@ -38,7 +57,100 @@ impl Store {
             effects,
             watermark: forget_after_us.map(Watermark::new),
             swept: 0,
+            told: Told {
+                floors: Arc::default(),
+                horizons: vec![i64::MIN; TABLES],
+                watermark: None,
+            },
         }
+    }
+
+    /// From now on notes what changes, for checkpoints.
+    pub(super) fn note_changes(&mut self) {
+        for table in &mut self.tables {
+            table.changed = Some(Changed::default());
+        }
+    }
+
+    /// Takes back what holds for all files: before any of them.
+    pub(super) fn restore_floor(&mut self, (key, value): &Row) -> Result<(), Damaged> {
+        let (of, at) = kept::floor(key, value)?;
+        if let Some(complete) = restore::complete(&of, at) {
+            // Not copied for each row.
+            self.told.floors = Arc::default();
+            Arc::make_mut(&mut self.floors).add(&complete, &mut self.words);
+            self.told.floors = Arc::clone(&self.floors);
+        }
+        match of {
+            Of::Complete(..) => {}
+            Of::Horizon(number) => {
+                let number = usize::from(number);
+                if let (Some(table), Some(told)) =
+                    (self.tables.get_mut(number), self.told.horizons.get_mut(number))
+                {
+                    table.horizon = table.horizon.max(at);
+                    *told = table.horizon;
+                }
+            }
+            Of::Watermark => {
+                if let Some(watermark) = &mut self.watermark {
+                    watermark.reach(at);
+                    self.told.watermark = watermark.reached();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back a file, and says its name where it has one.
+    pub(super) fn restore(&mut self, (key, value): &Row) -> Result<Option<DidName>, Damaged> {
+        let (did, file) = (kept::did(key)?, kept::file(value)?);
+        let Some(table) = self.tables.get_mut(table_of(did)) else {
+            return Ok(None);
+        };
+        if table.find(did).is_some() {
+            return Err(Damaged {
+                kind: kept::REPLICAS.name,
+                reason: "a file is there twice".into(),
+            });
+        }
+        let (words, floors) = (&mut self.words, &self.floors);
+        table.restore(did, &file, self.names, words, floors, &mut self.effects);
+        Ok(file.name.map(|name| DidName {
+            did,
+            scope: ScopeName::new(file.scope),
+            name: name.into(),
+        }))
+    }
+
+    /// What changed since this was called last: not encoded, which is not done here. Complete listings are heard by
+    /// all workers, and one `tells_floors` of them.
+    pub(super) fn changes(&mut self, tells_floors: bool) -> Vec<Box<dyn Rows>> {
+        let (rses, scopes) = (self.words.rses.share(), self.words.scopes.share());
+        let files = ChangedFiles {
+            tables: self.tables.iter_mut().filter_map(Table::take_changed).collect(),
+            rses: Arc::clone(&rses),
+            scopes: Arc::clone(&scopes),
+        };
+        let is_new = tells_floors && self.told.floors != self.floors;
+        let mut horizons = Vec::new();
+        for ((number, table), told) in (0u16..).zip(&self.tables).zip(&mut self.told.horizons) {
+            if *told != table.horizon {
+                *told = table.horizon;
+                horizons.push((number, table.horizon));
+            }
+        }
+        let reached = self.watermark.as_ref().and_then(Watermark::reached);
+        let floors = ChangedFloors {
+            floors: is_new.then(|| Arc::clone(&self.floors)),
+            horizons,
+            watermark: reached.filter(|_| reached != self.told.watermark),
+            rses,
+            scopes,
+        };
+        self.told.floors = Arc::clone(&self.floors);
+        self.told.watermark = reached;
+        vec![Box::new(files), Box::new(floors)]
     }
 
     /// Takes in names.

@@ -10,6 +10,7 @@
 
 use super::{
     blocks::Blocks,
+    changed::Changed,
     chunked::Dids,
     effects::{Effects, Seen},
     floors::Floors,
@@ -32,6 +33,8 @@ pub(super) struct Table {
     pub(super) horizon: i64,
     /// How many replicas are shown.
     pub(super) shown: usize,
+    /// What changed since the last checkpoint; `None` where there are none.
+    pub(super) changed: Option<Changed>,
 }
 
 impl Default for Table {
@@ -44,6 +47,7 @@ impl Default for Table {
             rare: Arc::default(),
             horizon: i64::MIN,
             shown: 0,
+            changed: None,
         }
     }
 }
@@ -143,12 +147,23 @@ impl Table {
         number
     }
 
+    /// What is kept of this file changes: the next checkpoint has it.
+    pub(super) fn touch(&mut self, number: u32) {
+        let Some(changed) = &mut self.changed else { return };
+        let round = changed.round;
+        if self.dids.get(number).touched != round {
+            self.dids.change(number, |did| did.touched = round);
+            changed.files.push(number);
+        }
+    }
+
     /// Takes in the name of a file.
     pub(super) fn name(&mut self, key: DidKey, scope: u32, name: &str) {
         let number = self.find(key).unwrap_or_else(|| self.add(key, scope));
         if self.dids.get(number).name == NONE {
             let place = self.names.add(name);
             self.dids.change(number, |did| did.name = place);
+            self.touch(number);
         }
     }
 
@@ -181,6 +196,7 @@ impl Table {
             None => self.add(change.did, scope),
         };
         let Some(rse) = rse else {
+            self.touch(number);
             return self.apply_to_all(change, number, floors, out);
         };
         let did = *self.dids.get(number);
@@ -197,6 +213,7 @@ impl Table {
         let rare = there.is_some_and(|row| row.flags & (OWN | SEEN) != 0)
             || change.seen().is_some_and(|seen| seen > change.at);
         if rare || !agrees {
+            self.touch(number);
             return self.apply_rare(change, number, rse, floors, out);
         }
         let mut flags = 0;
@@ -219,6 +236,7 @@ impl Table {
                 return out.too_late(change);
             }
             self.put(number, &did, place, row, (bytes, change.adler32));
+            self.touch(number);
             let did = *self.dids.get(number);
             let after = self.seen(&row, number, &did, floors);
             return self.shift(&did, rse, None, after, out);
@@ -239,6 +257,7 @@ impl Table {
         {
             *there = row;
         }
+        self.touch(number);
         let before = self.seen(&old, number, &did, floors);
         let after = self.seen(&row, number, &did, floors);
         self.shift(&did, rse, before, after, out);

@@ -26,12 +26,23 @@ impl Watermark {
         }
     }
 
+    /// How far it has come.
+    pub(super) fn reached(&self) -> Option<i64> {
+        self.reached
+    }
+
+    /// It had come as far before.
+    pub(super) fn reach(&mut self, at: i64) {
+        self.reached = Some(self.reached.map_or(at, |reached| reached.max(at)));
+    }
+
     /// A change of this time came.
     pub(super) fn see(&mut self, at: i64) {
         self.sample.push(at);
         if self.sample.len() >= SAMPLE {
             let (_, median, _) = self.sample.select_nth_unstable(SAMPLE / 2);
-            self.reached = Some(self.reached.map_or(*median, |reached| reached.max(*median)));
+            let median = *median;
+            self.reach(median);
             self.sample.clear();
         }
     }

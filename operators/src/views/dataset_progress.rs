@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   attempts --newest step of each file--> requested, done, failed ------\
-//!   contents --newest listing--> members --join--> members AVAILABLE -----> tally of (dataset, RSE) \
+//!   newest listings of contents --> members --join--> members AVAILABLE -----> tally of (dataset, RSE) \
 //!                  |               where files are AVAILABLE -/                                      rows
 //!                  \--> how many members, as of when ------------------------------> join by dataset /
 //! ```
 //!
-//! In:    attempts and listings of contents, in any order, repeats too; where files are AVAILABLE.
+//! In:    attempts, in any order, repeats too; the newest listings of contents; where files are AVAILABLE.
 //! Out:   `(DatasetProgress, epoch, +1 or -1)`, one live row for each dataset and RSE for which an event names
 //!        a transfer, or where a member of the listed dataset is AVAILABLE.
 //! State: 80 bytes for each file, dataset and RSE ever transferred; 100 for each member of a listing; a row for
@@ -16,16 +16,17 @@
 //! No event says what a dataset contains, so counts from events are never called complete: without a listing
 //! that is unknown. Queued requests name no dataset: a file counts as requested from its submission on.
 
-use super::{View, ViewRow, available::Available, columns, newest::Newest};
+use super::{View, ViewRow, available::Available, columns, listings::Listing, newest::Newest};
 use crate::{
     Epoch,
-    facts::{Attempt, Contents, DatasetName, DidKey, RseName, Step},
+    checkpoint::{Keep, Kind, Merge, kept, sum},
+    facts::{Attempt, DatasetName, RseName, Step},
 };
 use arrow::{
     array::RecordBatch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use dbb_events::Micros;
+use dbb_events::{EventId, Micros};
 use differential_dataflow::{VecCollection, operators::CountTotal};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, LazyLock};
@@ -125,17 +126,11 @@ type Tally = (isize, isize, isize, isize);
 /// Progress of each dataset at each RSE.
 pub fn dataset_progress<'s>(
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
-    contents: VecCollection<'s, Epoch, Contents, isize>,
+    listings: VecCollection<'s, Epoch, DatasetName, Listing>,
     available: Available<'s>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, DatasetProgress, isize> {
-    let listings = contents
-        .explode(|contents| {
-            let mut members: Vec<DidKey> = contents.members.into_iter().map(|(did, _)| did).collect();
-            members.sort_unstable();
-            members.dedup();
-            [(contents.dataset, Newest((contents.at, members)))]
-        })
-        .count_total();
+    let listings = listings.count_total();
     let members = listings
         .clone()
         .flat_map(|(dataset, Newest((_, members)))| members.into_iter().map(move |did| (did, dataset)));
@@ -143,7 +138,7 @@ pub fn dataset_progress<'s>(
         .arrange_by_key_named("members")
         .join_core(available, |_, dataset, rse| Some((*dataset, *rse)))
         .explode(|key| [(key, (0isize, 0isize, 0isize, 1isize))]);
-    let tallies = told(attempts)
+    let tallies = told(attempts, keep)
         .concat(there)
         .consolidate_stream()
         .count_total()
@@ -166,16 +161,24 @@ pub fn dataset_progress<'s>(
     told.concat(rows).concat(replaced.negate())
 }
 
+/// The newest step of each file, in a checkpoint.
+static KIND: Kind = Kind {
+    name: "dataset_progress",
+    version: 1,
+    merge: Merge::Sum(sum::<Newest<(Micros, EventId, Step)>>),
+};
+
 /// What attempts tell of each dataset and RSE: the newest step of each file counts.
 fn told<'s>(
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, (DatasetName, RseName), Tally> {
-    attempts
-        .explode(|attempt| {
-            let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
-            let newest = Newest((attempt.at, attempt.event, attempt.step));
-            Some(((dataset, attempt.rse, attempt.did), newest))
-        })
+    let steps = attempts.explode(|attempt| {
+        let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
+        let newest = Newest((attempt.at, attempt.event, attempt.step));
+        Some(((dataset, attempt.rse, attempt.did), newest))
+    });
+    kept(steps, &KIND, keep)
         .count_total()
         .explode(|((dataset, rse, _), Newest((_, _, step)))| {
             let done = isize::from(step == Step::Done);

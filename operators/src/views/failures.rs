@@ -11,6 +11,7 @@
 use super::{View, ViewRow, columns, newest::Newest, transfers::bytes_of};
 use crate::{
     Epoch,
+    checkpoint::{Keep, Kind, Merge, kept, sum},
     facts::{Attempt, FailureClass, RseName},
 };
 use arrow::{
@@ -94,11 +95,19 @@ impl ViewRow for Failures {
 /// Count and bytes, then the first and the last time.
 type Tally = ((isize, isize), (Newest<Reverse<Micros>>, Newest<Micros>));
 
+/// The tallies in a checkpoint.
+static KIND: Kind = Kind {
+    name: "failures",
+    version: 1,
+    merge: Merge::Sum(sum::<Tally>),
+};
+
 /// Counts, bytes and times of each (step, class, source, RSE) that failed.
 pub fn failures<'s>(
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, Failures, isize> {
-    attempts
+    let tallies = attempts
         .explode(|attempt| {
             let class = attempt.failure.unwrap_or(FailureClass::NotTold);
             let key = (attempt.step, class, attempt.src, attempt.rse);
@@ -108,7 +117,8 @@ pub fn failures<'s>(
             );
             attempt.step.is_failure().then_some((key, tally))
         })
-        .consolidate_stream()
+        .consolidate_stream();
+    kept(tallies, &KIND, keep)
         .count_total()
         .map(|((step, class, src, rse), tally)| {
             let ((count, bytes), (Newest(Reverse(first_at)), Newest(last_at))) = tally;

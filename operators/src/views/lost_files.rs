@@ -12,6 +12,7 @@
 use super::{View, ViewRow, available::Available, columns};
 use crate::{
     Epoch,
+    checkpoint::{Keep, Kind, Merge, kept, sum},
     facts::{DatasetName, Lost, ScopeName},
 };
 use arrow::{
@@ -101,22 +102,29 @@ impl Multiply<isize> for LostFile {
     }
 }
 
+/// The files ever lost, in a checkpoint.
+static KIND: Kind = Kind {
+    name: "lost_files",
+    version: 1,
+    merge: Merge::Sum(sum::<LostFile>),
+};
+
 /// The files that are lost, and AVAILABLE nowhere.
 pub fn lost_files<'s>(
     lost: VecCollection<'s, Epoch, Lost, isize>,
     available: Available<'s>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, LostFile, isize> {
-    let lost = lost
-        .explode(|lost| {
-            let row = LostFile {
-                scope: lost.scope,
-                name: lost.name,
-                datasets: lost.dataset.into_iter().collect(),
-                lost_at: lost.at,
-            };
-            [(lost.did, row)]
-        })
-        .count_total();
+    let lost = lost.explode(|lost| {
+        let row = LostFile {
+            scope: lost.scope,
+            name: lost.name,
+            datasets: lost.dataset.into_iter().collect(),
+            lost_at: lost.at,
+        };
+        [(lost.did, row)]
+    });
+    let lost = kept(lost, &KIND, keep).count_total();
     let found = lost
         .clone()
         .arrange_by_key_named("lost_files")

@@ -13,6 +13,7 @@ pub(crate) mod columns;
 pub mod dataset_progress;
 pub mod failures;
 pub mod ingest_backlog;
+pub mod listings;
 pub mod lost_files;
 pub mod newest;
 pub mod placement;

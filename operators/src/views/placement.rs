@@ -3,11 +3,11 @@
 //! ```text
 //!   replicas ---------\
 //!   names -------------> by file: what each policy says of it --> sums by (policy, scope, RSE) --> placement
-//!   listed contents --/                                      \--> one row for each fault ------> placement_gaps
+//!   newest listings ---/                                      \--> one row for each fault ------> placement_gaps
 //! ```
 //!
-//! In:    replicas that came or went; names, at the same epoch or before, repeated; what is said, of which
-//!        contents of Rucio datasets alone count.
+//! In:    replicas that came or went; names, at the same epoch or before, repeated; the newest listings of the
+//!        contents of Rucio datasets.
 //! Out:   two collections of rows. They report: nothing is hidden, and nothing is moved.
 //! State: for each file that a policy may select, by its scope and name: 150 bytes, its name, and 40 bytes for each
 //!        replica, kept though the file be deleted, for its name may not be told again; for each file of a dataset
@@ -31,10 +31,11 @@ use super::{
     View, ViewRow,
     closed::{Placing, fold_closed},
     columns::{numbers, texts},
+    listings::Listing,
 };
 use crate::{
     Epoch,
-    facts::{DidName, RseName, Said, ScopeName},
+    facts::{DatasetName, DidName, RseName, ScopeName},
     replicas::Replica,
 };
 use arrow::{
@@ -138,7 +139,7 @@ pub struct Placements<'s> {
 pub fn placement<'s>(
     replicas: VecCollection<'s, Epoch, Replica, isize>,
     names: Stream<'s, Epoch, Vec<DidName>>,
-    said: Stream<'s, Epoch, Vec<Said>>,
+    listings: VecCollection<'s, Epoch, DatasetName, Listing>,
     policies: Arc<[Policy]>,
 ) -> Placements<'s> {
     let scope = names.scope();
@@ -156,7 +157,7 @@ pub fn placement<'s>(
         let is_about = |policy: &Policy| policy.is_about(name.scope.as_str(), &name.name);
         spoken_of.iter().any(is_about).then_some(Word::Name(name))
     });
-    let members = listed::listed(said, Arc::clone(&policies));
+    let members = listed::listed(listings, Arc::clone(&policies));
     let words = scope.concatenate([replicas, names, members]);
     let mut book = Book::new(Arc::clone(&policies));
     let placing = Placing {

@@ -15,6 +15,7 @@
 use super::{View, ViewRow, columns, newest::Newest};
 use crate::{
     Epoch,
+    checkpoint::{Keep, Kind, Merge, kept, sum},
     facts::{Attempt, DatasetName, RseName, RuleSaid, RuleWord, Step},
 };
 use arrow::{
@@ -161,10 +162,18 @@ impl Multiply<isize> for Known {
     }
 }
 
+/// What is known of each rule, in a checkpoint.
+static KIND: Kind = Kind {
+    name: "rules",
+    version: 1,
+    merge: Merge::Sum(sum::<Known>),
+};
+
 /// What events said of each rule.
 pub fn rules<'s>(
     said: VecCollection<'s, Epoch, RuleSaid, isize>,
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, Rule, isize> {
     let said = said.explode(|said| {
         let mut known = Known::seen_at(said.at);
@@ -181,7 +190,7 @@ pub fn rules<'s>(
         known.queued = 1;
         Some((rule, known))
     });
-    said.concat(queued.consolidate_stream())
+    kept(said.concat(queued.consolidate_stream()), &KIND, keep)
         .count_total()
         .map(|(rule, known)| Rule {
             rule,

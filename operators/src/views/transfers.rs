@@ -15,6 +15,7 @@
 use super::{View, ViewRow, columns, sketch};
 use crate::{
     Epoch,
+    checkpoint::{Keep, Kind, Merge, kept, sum},
     facts::{Attempt, RseName, Step, UNKNOWN_MS},
 };
 use arrow::{
@@ -207,14 +208,21 @@ fn row(of: Route, counts: &[(&Of, isize)]) -> Transfers {
     row
 }
 
+/// The counts in a checkpoint; what a bucket means is part of its version.
+static KIND: Kind = Kind {
+    name: "transfers",
+    version: 1,
+    merge: Merge::Sum(sum::<isize>),
+};
+
 /// Counts, bytes and durations of each (source, destination, hour).
 pub fn transfers<'s>(
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
+    keep: Option<&Keep>,
 ) -> VecCollection<'s, Epoch, Transfers, isize> {
-    attempts
-        .explode(counts)
-        // There are few routes: what comes together is added up before it is sent to its worker.
-        .consolidate_stream()
+    // There are few routes: what comes together is added up before it is sent to its worker.
+    let counts = attempts.explode(counts).consolidate_stream();
+    kept(counts, &KIND, keep)
         .reduce_named("transfers", |of, counts, rows| rows.push((row(*of, counts), 1)))
         .map(|(_, row)| row)
 }

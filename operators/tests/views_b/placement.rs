@@ -5,7 +5,11 @@ use dbb_operators::{
     Epoch,
     facts::{Contents, DatasetName, DidKey, DidName, RseName, Said, ScopeName, State},
     replicas::Replica,
-    views::placement::{Pattern, Placement, PlacementGap, Placements, Policy, What, check, placement},
+    views::{
+        collected::spoken,
+        listings::listings,
+        placement::{Pattern, Placement, PlacementGap, Placements, Policy, What, check, placement},
+    },
 };
 use differential_dataflow::input::InputSession;
 use proptest::prelude::*;
@@ -213,7 +217,7 @@ fn run(facts: &[(Epoch, Fact)], workers: usize) -> (Out<Placement>, Out<Placemen
             let placements: Placements<'_> = placement(
                 replicas.to_collection(scope),
                 scope.input_from(&mut names),
-                scope.input_from(&mut said),
+                listings(spoken(scope.input_from(&mut said)).contents, None),
                 policies(),
             );
             placements

@@ -1,25 +1,27 @@
 //! Listed: which files are in the Rucio datasets that policies speak of, by the newest listing of each.
 //!
 //! ```text
-//!   contents --by dataset--> newest listing --> files that came into a policy's datasets, or left them
+//!   listings --by dataset--> the newest --> files that came into a policy's datasets, or left them
 //! ```
 //!
-//! In:    what is said, of which contents alone count, in any order, repeated any number of times.
+//! In:    listings of contents, in any order, repeated any number of times.
 //! Out:   `(file, slot)`, plus or minus one for each dataset that holds the file.
 //! State: 16 bytes for each file of each dataset that fits a pattern of a policy.
 
 use super::{book::Word, policy::Policy};
 use crate::{
     Epoch,
-    facts::{DatasetName, DidKey, Said},
-    views::closed::{Closed, Placing, fold_closed},
+    facts::{DatasetName, DidKey},
+    views::{
+        closed::{Closed, Placing, fold_closed},
+        listings::Listing,
+        newest::Newest,
+    },
 };
 use dbb_events::Micros;
+use differential_dataflow::VecCollection;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 use timely::dataflow::{Stream, operators::vec::Map};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -32,13 +34,8 @@ pub(crate) struct Slot {
     pub(crate) excludes: bool,
 }
 
-/// A listing of a dataset that some policy speaks of. The newest is the greatest.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Listing {
-    dataset: DatasetName,
-    at: Micros,
-    members: Vec<DidKey>,
-}
+/// A listing of a dataset that some policy speaks of, and the epoch it is of.
+type Told = (DatasetName, Listing, Epoch);
 
 /// What is kept of a dataset.
 struct Known {
@@ -48,41 +45,29 @@ struct Known {
 
 /// See the module.
 pub(crate) fn listed<'s>(
-    said: Stream<'s, Epoch, Vec<Said>>,
+    listings: VecCollection<'s, Epoch, DatasetName, Listing>,
     policies: Arc<[Policy]>,
 ) -> Stream<'s, Epoch, Vec<Word>> {
     let spoken_of = Arc::clone(&policies);
-    let listings = said.flat_map(move |said| match said {
-        Said::Contents(contents) if !slots(&spoken_of, contents.dataset).is_empty() => {
-            let members: BTreeSet<DidKey> = contents.members.iter().map(|(did, _)| *did).collect();
-            Some(Listing {
-                dataset: contents.dataset,
-                at: contents.at,
-                members: members.into_iter().collect(),
-            })
-        }
-        _ => None,
+    let listings = listings.inner.flat_map(move |(dataset, epoch, listing)| {
+        (!slots(&spoken_of, dataset).is_empty()).then_some((dataset, listing, epoch))
     });
     let mut known: HashMap<DatasetName, Known> = HashMap::new();
     fold_closed(
         listings,
         "listed",
         Placing {
-            exchange: |listing| xxh3_64(listing.dataset.name.as_bytes()),
-            epoch: |_| None,
+            exchange: |(dataset, ..): &Told| xxh3_64(dataset.name.as_bytes()),
+            epoch: |(.., epoch)| Some(*epoch),
         },
         move |Closed { mut records, .. }, words| {
             // Only the newest of an epoch's listings of one dataset makes a difference.
             records.sort_unstable_by(|a, b| b.cmp(a));
-            records.dedup_by_key(|listing| listing.dataset);
-            for listing in records {
-                let known = known.entry(listing.dataset).or_insert_with(|| Known {
-                    slots: slots(&policies, listing.dataset),
-                    newest: Listing {
-                        dataset: listing.dataset,
-                        at: Micros(i64::MIN),
-                        members: Vec::new(),
-                    },
+            records.dedup_by_key(|(dataset, ..)| *dataset);
+            for (dataset, listing, _) in records {
+                let known = known.entry(dataset).or_insert_with(|| Known {
+                    slots: slots(&policies, dataset),
+                    newest: Newest((Micros(i64::MIN), Vec::new())),
                 });
                 if listing <= known.newest {
                     continue;
@@ -91,7 +76,7 @@ pub(crate) fn listed<'s>(
                     let slots = known.slots.iter();
                     slots.map(move |slot| Word::Member(did, *slot, times))
                 };
-                let (old, new) = (&known.newest.members, &listing.members);
+                let (Newest((_, old)), Newest((_, new))) = (&known.newest, &listing);
                 let left = old.iter().filter(|did| new.binary_search(did).is_err());
                 words.extend(left.flat_map(|did| of_all(*did, -1)));
                 let came = new.iter().filter(|did| old.binary_search(did).is_err());

@@ -146,7 +146,7 @@ fn undisturbed(facts: &[(Epoch, Fact)]) -> Views {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
     fn a_run_that_was_stopped_ends_as_one_that_was_not(facts in facts(), stops in stops(), workers in prop::sample::select(vec![1usize, 2, 4])) {

@@ -13,7 +13,7 @@ mod fold;
 use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
-    facts::{Basis, Change, Complete, DidKey, RseName, ScopeName, State},
+    facts::{Basis, Change, DidKey, RseName, ScopeName, State},
     replicas::{Keeping, Notice, Replica},
     views::{
         Scan,

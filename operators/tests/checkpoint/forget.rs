@@ -13,8 +13,8 @@ use dbb_operators::{
 };
 use proptest::prelude::*;
 
-/// Files by which event time goes on: enough that each of four workers sees it.
-const OTHERS: usize = 6000;
+/// Files by which event time goes on: enough that each of two workers sees it.
+const OTHERS: usize = 2500;
 /// Epochs in which all tables are looked at.
 const SWEEP: Epoch = 300;
 
@@ -48,14 +48,14 @@ fn what_is_older_than_a_tombstone_forgotten_before_the_stop_is_too_late() {
     let mut facts = vec![(0, Fact::Change(gone))];
     facts.extend(time_goes_on(1, 4_000_000));
     facts.extend(time_goes_on(SWEEP, 8_000_000));
-    for (before, after) in [(1, 1), (1, 4), (2, 1), (4, 2)] {
+    for (before, after) in [(1, 1), (1, 4), (2, 1)] {
         let stored = stored(&facts, before, 2 * SWEEP, 1_000_000);
         assert_eq!(
             stored.count("replicas"),
             OTHERS,
             "files without replicas are gone"
         );
-        for (at, is_late) in [(999, true), (1000, true), (1001, false)] {
+        for (at, is_late) in [(1000, true), (1001, false)] {
             let next = stored.epoch() + 1;
             let ran = run(Run {
                 facts: &[(next, Fact::Change(landed("raw", "a", at)))],
@@ -103,7 +103,7 @@ fn what_was_not_forgotten_before_the_stop_is_forgotten_after_it() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
     fn what_is_younger_than_what_is_remembered_is_exact(

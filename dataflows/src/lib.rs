@@ -1,6 +1,7 @@
 //! The program `dbb`: named dataflows, their configuration, and the command line.
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod replay;

@@ -27,7 +27,7 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 14] = [
+pub const SECTIONS: [&str; 15] = [
     "source",
     "ledger",
     "rses",
@@ -36,6 +36,7 @@ pub const SECTIONS: [&str; 14] = [
     "views",
     "batching",
     "workers",
+    "cluster",
     "identify",
     "limits",
     "shutdown",

@@ -21,6 +21,9 @@ use std::{
 /// Batches on their way to a thread, beside the one it works on.
 const DEPTH: usize = 1;
 
+/// The operator's end of the wire to a repository.
+pub(super) type RepositoryPort = Port<Request, Settled>;
+
 /// A repository's thread and the ends of its wire.
 pub(super) struct Repository {
     pub(super) name: Arc<str>,
@@ -42,7 +45,7 @@ pub(super) fn repositories(
     config: &Config,
     place: Place,
     metrics: &Metrics,
-) -> anyhow::Result<(Vec<Port<Request, Settled>>, Vec<Repository>)> {
+) -> anyhow::Result<(Vec<RepositoryPort>, Vec<Repository>)> {
     let (mut ports, mut repositories) = (Vec::new(), Vec::new());
     for (number, (name, settings)) in config.repositories.iter().enumerate() {
         // Requests are exchanged by this number.

@@ -7,6 +7,8 @@ use crate::{
     labels::{Build, Ending, Leg, Repository, Stream, TopicPartition, WaitsFor, Why},
 };
 use asked::Questions;
+pub use checkpoint::Checkpointed;
+use checkpoint::Checkpoints;
 use dbb_events::{DeadLetter, Dependency, Micros, Outcome, Settled};
 use prometheus_client::{
     encoding::text,
@@ -55,6 +57,7 @@ pub struct Metrics {
     ledger_bytes: Gauge,
     ways: Histograms<Leg>,
     questions: Questions,
+    checkpoints: Checkpoints,
 }
 
 impl Default for Metrics {
@@ -89,6 +92,7 @@ impl Metrics {
             ledger_bytes: Gauge::default(),
             ways: Family::new_with_constructor(ways as fn() -> Histogram),
             questions: Questions::default(),
+            checkpoints: Checkpoints::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version }).set(1);
@@ -221,6 +225,7 @@ impl Metrics {
             &self.ways,
         );
         self.questions.register(to);
+        self.checkpoints.register(to);
     }
 
     /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
@@ -357,6 +362,11 @@ impl Metrics {
         self.ledger_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
+    /// Checkpoints stand so at `now`.
+    pub fn checkpoints(&self, now: Micros, at: &Checkpointed) {
+        self.checkpoints.set(now, at);
+    }
+
     /// A question about views, asked by `sql` or `http`, ended after `took`.
     pub fn question(&self, by: &'static str, outcome: &'static str, took: Duration) {
         self.questions.ended(by, outcome, took);
@@ -397,5 +407,6 @@ pub fn dependency_class(dependency: &Dependency) -> &'static str {
 }
 
 mod asked;
+mod checkpoint;
 #[cfg(test)]
 mod tests;

@@ -65,6 +65,15 @@ fn full() -> Metrics {
     metrics.question("sql", "answered", Duration::from_millis(3));
     metrics.rows_sent("sql", 7);
     metrics.connections("sql", 1);
+    for written in [2, 3] {
+        let at = Checkpointed {
+            newest: Some((3000, Micros(1_000_000))),
+            size: (100, 5),
+            written,
+            ..Checkpointed::default()
+        };
+        metrics.checkpoints(Micros(3_500_000), &at);
+    }
     metrics
 }
 
@@ -84,6 +93,11 @@ fn what_happens_is_what_is_counted() {
         "dbb_batch_datasets_bucket{le=\"50.0\",repository=\"main\"} 1",
         "dbb_butler_call_seconds_count{repository=\"main\"} 1",
         "dbb_ledger_size_bytes 4096",
+        "dbb_checkpoints_total 3",
+        "dbb_checkpoint_epoch 3000",
+        "dbb_checkpoint_age_seconds 2.5",
+        "dbb_checkpoint_size_bytes 100",
+        "dbb_checkpoint_state_rows 5",
         "dbb_stage_seconds_sum{stage=\"landed_to_created\"} 2.0",
         "dbb_stage_seconds_sum{stage=\"created_to_appended\"} 0.5",
         "dbb_stage_seconds_sum{stage=\"appended_to_read\"} 0.1",

@@ -1,4 +1,4 @@
-//! The real services that tests run against: Apache Kafka, PostgreSQL, a Python with a Butler.
+//! The real services that tests run against: Apache Kafka, PostgreSQL, S3, a Python with a Butler.
 //!
 //! ```text
 //!   test process --(pipe)--> supervisor --> broker, server, worker
@@ -14,6 +14,7 @@ mod kafka;
 mod ports;
 mod postgres;
 mod process;
+mod s3;
 mod topics;
 
 pub use certificates::Certificates;
@@ -21,6 +22,7 @@ pub use kafka::{Kafka, KafkaOptions};
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, Program};
+pub use s3::S3;
 
 use anyhow::{Context, Result, ensure};
 use std::{

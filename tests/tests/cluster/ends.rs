@@ -1,1 +1,0 @@
-//! How a cluster ends when one of its processes goes.

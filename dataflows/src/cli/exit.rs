@@ -1,10 +1,6 @@
 //! How the program ends: the status a script sees, and what a person reads.
 
-use crate::{
-    cluster::{self, ClusterError},
-    config::ConfigError,
-    runtime::Failure,
-};
+use crate::{checkpoint::CheckpointError, config::ConfigError, runtime::Failure};
 use dbb_operators::mapping::MappingError;
 use dbb_serving::ServeError;
 use dbb_sinks::{butler::ButlerError, ledger::LedgerError};
@@ -25,8 +21,6 @@ pub enum Exit {
     Usage,
     /// A service does not answer; the same may work later (`EX_UNAVAILABLE`).
     Unreachable,
-    /// Another process of the cluster is missing: start all of them again (`EX_TEMPFAIL`).
-    StartAgain,
     /// Someone must change something first: a supervisor should not try again (`EX_CONFIG`).
     Configuration,
 }
@@ -39,7 +33,6 @@ impl Exit {
             Exit::Problems => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 69,
-            Exit::StartAgain => cluster::STATUS,
             Exit::Configuration => 78,
         }
     }
@@ -93,13 +86,6 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(told) = cause.downcast_ref::<Told>() {
         return Some(told.exit);
     }
-    if let Some(error) = cause.downcast_ref::<ClusterError>() {
-        return Some(if error.is_transient() {
-            Exit::StartAgain
-        } else {
-            Exit::Configuration
-        });
-    }
     let transient = |yes| {
         if yes {
             Exit::Unreachable
@@ -115,6 +101,14 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(error) = cause.downcast_ref::<ServeError>() {
         return Some(transient(error.is_transient()));
+    }
+    if let Some(error) = cause.downcast_ref::<CheckpointError>() {
+        return Some(match error {
+            CheckpointError::Damaged { .. } | CheckpointError::Rows(_) | CheckpointError::Encode { .. } => {
+                Exit::Problems
+            }
+            other => transient(other.is_transient()),
+        });
     }
     if let Some(error) = cause.downcast_ref::<LedgerError>() {
         return Some(match error {
@@ -140,9 +134,6 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(told) = cause.downcast_ref::<Told>() {
             return Some(told.hint.clone());
-        }
-        if let Some(error) = cause.downcast_ref::<ClusterError>() {
-            return Some(error.hint());
         }
         match cause.downcast_ref::<LedgerError>() {
             Some(LedgerError::Fenced { .. }) => {

@@ -4,6 +4,7 @@
 
 mod ask;
 pub mod check;
+pub mod checkpoint;
 pub mod completions;
 pub mod config;
 pub mod dead_letters;
@@ -37,7 +38,7 @@ use std::{path::PathBuf, process::ExitCode};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 69 a service is unreachable, 75 another process of the cluster is missing, 78 configuration."
+    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 69 a service is unreachable, 78 configuration."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -62,6 +63,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look after the ledger
     Ledger(ledger::LedgerArgs),
+    /// List, verify and look into checkpoints
+    Checkpoint(checkpoint::CheckpointArgs),
     /// Make a small site with a real Butler, run on it, and prove the result
     Demo(demo::DemoArgs),
     /// Print the configuration's schema or reference
@@ -104,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Ledger(args) => ledger::ledger(&args),
+        Command::Checkpoint(args) => checkpoint::checkpoint(&args),
         Command::Demo(args) => return demo::demo(args).unwrap_or_else(|error| exit::report(&error).into()),
         Command::Config(args) => config::config(&args),
         Command::Completions(args) => completions::completions(&args),

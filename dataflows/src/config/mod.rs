@@ -7,6 +7,7 @@
 //! In:  a file, the environment, options `--set`.
 //! Out: [`Loaded`], or a [`ConfigError`] with every problem found: file, line, key, and the nearest known key.
 
+pub mod checkpoint;
 pub mod ctrl_ingestd;
 pub mod node;
 pub mod overrides;
@@ -17,6 +18,7 @@ pub mod typed;
 pub mod validate;
 pub mod views;
 
+pub use checkpoint::Checkpoint;
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
     Config, Http, Identify, Limits, Log, LogFormat, LogLevel, Prefix, Route, RseSettings, Shutdown,
@@ -34,9 +36,9 @@ pub const SECTIONS: [&str; 15] = [
     "routes",
     "repositories",
     "views",
+    "checkpoint",
     "batching",
     "workers",
-    "cluster",
     "identify",
     "limits",
     "shutdown",

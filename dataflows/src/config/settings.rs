@@ -3,8 +3,7 @@
 //! The sections of a source, a repository and the ledger are the structs of their own crates. The comments
 //! here are the reference that users read: `dbb config reference` is made from them.
 
-use super::views::Views;
-use crate::cluster::ClusterSettings;
+use super::{checkpoint::Checkpoint, views::Views};
 use dbb_operators::Batching;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,12 +30,12 @@ pub struct Config {
     pub repositories: BTreeMap<String, ButlerSettings>,
     /// Live views.
     pub views: Views,
+    /// What views hold, kept from run to run.
+    pub checkpoint: Checkpoint,
     /// How datasets are gathered into one Butler call.
     pub batching: Batching,
     /// Timely workers (threads), 1 to 64. One is enough for tens of thousands of events a second.
     pub workers: usize,
-    /// Several processes as one.
-    pub cluster: ClusterSettings,
     /// How repeated events are recognised.
     pub identify: Identify,
     /// What may be in memory.
@@ -60,9 +59,9 @@ impl Default for Config {
             routes: Vec::new(),
             repositories: BTreeMap::new(),
             views: Views::default(),
+            checkpoint: Checkpoint::default(),
             batching: Batching::default(),
             workers: 1,
-            cluster: ClusterSettings::default(),
             identify: Identify::default(),
             limits: Limits::default(),
             shutdown: Shutdown::default(),

@@ -8,7 +8,10 @@ use super::{
     settings::{Prefix, Route, SourceSettings},
     views::EPOCH_MS,
 };
-use crate::views::Name;
+use crate::{
+    checkpoint::{CheckpointError, Store},
+    views::Name,
+};
 use dbb_operators::{
     mapping::{self, MappingError, Selector},
     views::placement,
@@ -47,8 +50,8 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.topics(config);
     check.repositories(config);
     check.views(config);
+    check.checkpoint(config);
     check.numbers(config);
-    check.cluster(config);
     check.http(config);
     check.found
 }
@@ -304,6 +307,47 @@ impl Check<'_> {
         }
     }
 
+    fn checkpoint(&mut self, config: &Config) {
+        let checkpoint = &config.checkpoint;
+        let Some(url) = &checkpoint.url else { return };
+        if let Err(CheckpointError::Url { problem, .. }) = Store::existing(checkpoint) {
+            self.error("checkpoint.url", format!("`{url}` {problem}")).hint =
+                Some("write `/var/lib/dbb/checkpoints` or `s3://bucket/prefix`".into());
+        }
+        if !config.views.are_kept() {
+            self.error("checkpoint.url", "no views are kept that could be checkpointed")
+                .hint = Some("write `views: {keep: [all]}`, or leave `checkpoint` out".into());
+        }
+        if !(1..=3600).contains(&checkpoint.every_seconds) {
+            let message = format!("must be 1 to 3600, not {}", checkpoint.every_seconds);
+            self.error("checkpoint.every_seconds", message);
+        }
+        if !(2..=1000).contains(&checkpoint.keep) {
+            let message = format!("must be 2 to 1000, not {}", checkpoint.keep);
+            self.error("checkpoint.keep", message).hint =
+                Some("with one alone there is none to go back to".into());
+        }
+        let is_s3 = url.starts_with("s3://");
+        for (key, given) in [
+            ("endpoint", checkpoint.endpoint.is_some()),
+            ("region", checkpoint.region.is_some()),
+            ("allow_http", checkpoint.allow_http),
+        ] {
+            if given && !is_s3 {
+                self.warning(&format!("checkpoint.{key}"), "is for `s3://` alone");
+            }
+        }
+        if checkpoint
+            .endpoint
+            .as_ref()
+            .is_some_and(|e| e.starts_with("http://"))
+            && !checkpoint.allow_http
+        {
+            self.error("checkpoint.endpoint", "has no encryption").hint =
+                Some("write `https://`, or `allow_http: true` beside it".into());
+        }
+    }
+
     fn numbers(&mut self, config: &Config) {
         if !(1..=MOST_WORKERS).contains(&config.workers) {
             self.error(
@@ -331,19 +375,6 @@ impl Check<'_> {
                 "limits.max_in_flight_events",
                 format!("must be at most {MOST_IN_FLIGHT}"),
             );
-        }
-    }
-
-    fn cluster(&mut self, config: &Config) {
-        let cluster = &config.cluster;
-        self.address("cluster.listen", cluster.listen.as_deref(), "0.0.0.0:2101");
-        for (key, value) in [
-            ("connect_seconds", cluster.connect_seconds),
-            ("patience_seconds", cluster.patience_seconds),
-        ] {
-            if value == 0 {
-                self.error(&format!("cluster.{key}"), "must be 1 or more, not 0");
-            }
         }
     }
 

@@ -15,7 +15,6 @@ mod backlog;
 mod catalogue;
 mod graph;
 mod history;
-mod join;
 mod late;
 mod listings;
 mod live;
@@ -31,14 +30,10 @@ mod work;
 pub use mapping::mapping;
 pub use report::RunReport;
 
-use crate::{
-    cluster::{self, Hosts, Members, Place},
-    config::Config,
-    runtime::{Control, Failure},
-    views::Name,
-};
+use crate::{config::Config, runtime::Control, views::Name};
+use anyhow::Context;
 use dbb_serving::{Health, Metrics};
-use dbb_sinks::ledger::{Generation, Ledger, Who};
+use dbb_sinks::ledger::{Ledger, Who};
 use dbb_sources::{Begin, Extent};
 use std::{
     sync::{Arc, Mutex},
@@ -58,8 +53,6 @@ pub struct RunOptions {
     pub progress: bool,
     /// SIGTERM and SIGINT drain and end the run.
     pub signals: bool,
-    /// Several processes, of which this is one.
-    pub hosts: Option<Hosts>,
 }
 
 /// Runs the dataflow until it is told to stop or, with `run_once`, has nothing left to do.
@@ -69,31 +62,13 @@ pub struct RunOptions {
 /// What keeps it from starting: [`dbb_sources::SourceError`], [`dbb_sinks::ledger::LedgerError`], a bad
 /// mapping; or [`crate::runtime::Failure`], what ended it before its time.
 pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
-    let mut members = None;
-    let ended = run_as(config, options, &mut members);
-    if let (Err(error), Some(members)) = (&ended, &members) {
-        let taken_over = matches!(error.downcast_ref(), Some(Failure::TakenOver(_)));
-        members.fail(&format!("{error:#}"), taken_over);
-    }
-    ended
-}
-
-/// The same; `joined` are the other processes, once they have been met.
-fn run_as(
-    config: &Config,
-    options: &RunOptions,
-    joined: &mut Option<Arc<Members>>,
-) -> anyhow::Result<RunReport> {
     let started = Instant::now();
-    let hosts = options.hosts.as_ref().filter(|hosts| hosts.processes() > 1);
-    if hosts.is_some() {
-        join::suits(config)?;
-    }
     let mapping = Arc::new(mapping(config)?);
     let mut ledger = Ledger::open(&config.ledger)?;
     for warning in config.ledger.warnings() {
         tracing::warn!("{warning}");
     }
+    let counted_to = ledger.counted_to()?;
     let before = report::Before::read(&mut ledger)?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let health = Arc::new(Health::new(STUCK));
@@ -112,22 +87,7 @@ fn run_as(
         Some(live) => live.sql(config, &metrics)?,
         None => None,
     };
-    *joined = hosts
-        .map(|hosts| join::joined(config, hosts, &health))
-        .transpose()?;
-    let members = joined.clone();
-    let place = members
-        .as_ref()
-        .map_or(Place::alone(config.workers), |members| members.place());
-    // Only once all have met: a cluster that is never whole takes nothing from one that works.
-    let generation = if place.is_first() {
-        let generation = ledger.begin_generation(&who())?;
-        members.iter().for_each(|members| members.begin(generation.0));
-        generation
-    } else {
-        Generation(members.as_ref().map_or(0, |members| members.generation()))
-    };
-    let counted_to = ledger.counted_to()?;
+    let generation = ledger.begin_generation(&who())?;
     tracing::info!(
         generation = generation.0,
         ledger = config.ledger.shown_url(),
@@ -136,7 +96,6 @@ fn run_as(
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
     let (sources, lag) = open::open(
         config,
-        place,
         Extent {
             once: options.run_once,
             begin: if config.views.are_kept() {
@@ -149,50 +108,44 @@ fn run_as(
     )?;
 
     let looks_at_backlog = live.as_ref().is_some_and(|live| live.keeps(Name::IngestBacklog));
-    let waiting = if looks_at_backlog && place.is_first() {
+    let waiting = if looks_at_backlog {
         backlog::waiting(&mut ledger, &mapping)?
     } else {
         Vec::new()
     };
 
     let catalogue = match (&config.source.catalogue, &live) {
-        (Some(settings), Some(_)) if place.is_first() => {
-            Some(dbb_sources::catalogue::open(settings, options.run_once)?)
-        }
+        (Some(settings), Some(_)) => Some(dbb_sources::catalogue::open(settings, options.run_once)?),
         _ => None,
     };
     let listings = match (&config.source.listings, &live) {
-        (Some(settings), Some(_)) if place.is_first() => {
-            Some(dbb_sources::listings::open(settings, options.run_once)?)
-        }
+        (Some(settings), Some(_)) => Some(dbb_sources::listings::open(settings, options.run_once)?),
         _ => None,
     };
-    let control = Arc::new(Control::of(place.range()));
+    let control = Arc::new(Control::new(config.workers));
     if catalogue.is_some() || listings.is_some() {
         control.expect_tables();
     }
-    let (ledger_thread, ledger_port, due) = if place.is_first() {
-        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?
-    } else {
-        threads::no_ledger()
-    };
-    let (butlers, repositories) = threads::repositories(config, place, &metrics)?;
+    let (ledger_thread, ledger_port, due) =
+        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
+    let repositories = threads::repositories(config, &metrics)?;
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
-        place,
-        targets: config
-            .repositories
-            .keys()
-            .map(|name| name.as_str().into())
+        targets: repositories
+            .iter()
+            .map(|repository| Arc::clone(&repository.name))
             .collect(),
-        butlers,
+        butlers: repositories
+            .iter()
+            .map(|repository| repository.port.clone())
+            .collect(),
         ledger: ledger_port,
         due: due.receiver.clone(),
         mapping,
         counted_to: counted_to.into_iter().collect(),
         batching: config.batching,
         remember_seconds: i64::try_from(config.identify.remember_seconds).unwrap_or(i64::MAX),
-        max_in_flight: config.limits.max_in_flight_events.div_ceil(place.peers()),
+        max_in_flight: config.limits.max_in_flight_events.div_ceil(config.workers),
         control: Arc::clone(&control),
         metrics: metrics.clone(),
         tally: report::Tallied::default(),
@@ -207,7 +160,6 @@ fn run_as(
         control: Arc::clone(&control),
         health,
         metrics,
-        members: members.clone(),
         ledger_health: ledger_thread.health.clone(),
         repositories: repositories
             .iter()
@@ -219,22 +171,16 @@ fn run_as(
     });
     let workers = {
         let shared = Arc::clone(&shared);
-        members.iter().for_each(|members| members.ready());
-        cluster::execute(config.workers, members, move |worker| work::work(worker, &shared))?
+        let settings = timely::Config::process(config.workers);
+        timely::execute(settings, move |worker| work::work(worker, &shared))
+            .map_err(anyhow::Error::msg)
+            .context("could not start the workers")?
     };
     let signals = options.signals.then(watch::signals).transpose()?;
     watch.until_finished(options, config.shutdown.drain_seconds, signals.as_deref());
-    match control.failure() {
-        Some(failure) if workers.is_part() => {
-            let taken_over = matches!(failure, Failure::TakenOver(_));
-            if !workers.abandon(&failure.to_string(), taken_over) {
-                return Err(failure.into());
-            }
-        }
-        _ => {
-            for error in workers.join() {
-                control.fail(format!("a worker ended: {error}"));
-            }
+    for result in workers.join() {
+        if let Err(error) = result {
+            control.fail(format!("a worker ended: {error}"));
         }
     }
     let mut report = RunReport::new(&shared.tally, started.elapsed());

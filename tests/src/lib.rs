@@ -7,11 +7,13 @@
 //! ```
 
 pub mod books;
+pub mod cluster;
 pub mod dice;
 pub mod recording;
 pub mod run;
 pub mod site;
 
+pub use cluster::Cluster;
 pub use dice::Dice;
 pub use recording::Recorded;
 pub use run::{Ended, Run};

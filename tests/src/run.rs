@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use dbb_test_services::{Process, Program, wait_until};
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -40,6 +40,16 @@ impl Run {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The file it writes to.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Where in that file this run begins.
+    pub fn begin(&self) -> usize {
+        self.begin
     }
 
     /// What it has written.

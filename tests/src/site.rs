@@ -149,7 +149,12 @@ impl Site {
 
     /// `dbb run` on this site, with further arguments; not started yet. The environment is this process's own.
     pub fn program(&self, arguments: &[&str]) -> Program {
-        let mut program = Program::new(&self.program, self.log())
+        self.program_logging(self.log(), arguments)
+    }
+
+    /// The same, writing to a log of its own.
+    pub fn program_logging(&self, log: PathBuf, arguments: &[&str]) -> Program {
+        let mut program = Program::new(&self.program, log)
             .arg("run")
             .arg(self.config())
             .args(arguments.iter().copied())

@@ -1,6 +1,11 @@
 //! How the program ends: the status a script sees, and what a person reads.
 
-use crate::{checkpoint::CheckpointError, config::ConfigError, runtime::Failure};
+use crate::{
+    checkpoint::CheckpointError,
+    cluster::{self, ClusterError},
+    config::ConfigError,
+    runtime::Failure,
+};
 use dbb_operators::mapping::MappingError;
 use dbb_serving::ServeError;
 use dbb_sinks::{butler::ButlerError, ledger::LedgerError};
@@ -21,6 +26,8 @@ pub enum Exit {
     Usage,
     /// A service does not answer; the same may work later (`EX_UNAVAILABLE`).
     Unreachable,
+    /// Another process of the cluster is missing: start all of them again (`EX_TEMPFAIL`).
+    StartAgain,
     /// Someone must change something first: a supervisor should not try again (`EX_CONFIG`).
     Configuration,
 }
@@ -33,6 +40,7 @@ impl Exit {
             Exit::Problems => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 69,
+            Exit::StartAgain => cluster::STATUS,
             Exit::Configuration => 78,
         }
     }
@@ -86,6 +94,13 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(told) = cause.downcast_ref::<Told>() {
         return Some(told.exit);
     }
+    if let Some(error) = cause.downcast_ref::<ClusterError>() {
+        return Some(if error.is_transient() {
+            Exit::StartAgain
+        } else {
+            Exit::Configuration
+        });
+    }
     let transient = |yes| {
         if yes {
             Exit::Unreachable
@@ -134,6 +149,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
         if let Some(told) = cause.downcast_ref::<Told>() {
             return Some(told.hint.clone());
+        }
+        if let Some(error) = cause.downcast_ref::<ClusterError>() {
+            return Some(error.hint());
         }
         match cause.downcast_ref::<LedgerError>() {
             Some(LedgerError::Fenced { .. }) => {

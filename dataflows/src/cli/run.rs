@@ -1,11 +1,15 @@
 //! `dbb run CONFIG`: the dataflow of a site.
 
 use super::{ConfigFile, Exit, logging, output};
-use crate::site::{self, RunOptions, RunReport};
+use crate::{
+    cluster::Hosts,
+    site::{self, RunOptions, RunReport},
+};
 use clap::Args;
 use std::{
     fmt::Write as _,
     io::{self, IsTerminal},
+    path::PathBuf,
 };
 
 /// Arguments of `dbb run`.
@@ -19,6 +23,12 @@ pub struct RunArgs {
     /// Timely workers (threads), in place of `workers`
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Run as one of several processes: a file with a line `host:port` for each, where it listens for the others
+    #[arg(long, value_name = "FILE", requires = "process")]
+    hosts: Option<PathBuf>,
+    /// The number of this process among the hosts, from 0
+    #[arg(long, value_name = "K", requires = "hosts")]
+    process: Option<usize>,
 }
 
 /// Runs until told to stop, or once.
@@ -28,10 +38,15 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let loaded = crate::config::load(&args.file.config, &sets)?;
     logging::start(&loaded.config.log);
     logging::warn_of(&loaded.warnings);
+    let hosts = match (&args.hosts, args.process) {
+        (Some(path), Some(process)) => Some(Hosts::read(path, process)?),
+        _ => None,
+    };
     let options = RunOptions {
         run_once: args.run_once,
         progress: args.run_once && io::stderr().is_terminal(),
         signals: true,
+        hosts,
     };
     crate::runtime::panic::ends_the_process();
     let report = site::run(&loaded.config, &options)?;

@@ -29,7 +29,7 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 15] = [
+pub const SECTIONS: [&str; 16] = [
     "source",
     "ledger",
     "rses",
@@ -39,6 +39,7 @@ pub const SECTIONS: [&str; 15] = [
     "checkpoint",
     "batching",
     "workers",
+    "cluster",
     "identify",
     "limits",
     "shutdown",

@@ -4,6 +4,7 @@
 //! here are the reference that users read: `dbb config reference` is made from them.
 
 use super::{checkpoint::Checkpoint, views::Views};
+use crate::cluster::ClusterSettings;
 use dbb_operators::Batching;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct Config {
     pub batching: Batching,
     /// Timely workers (threads), 1 to 64. One is enough for tens of thousands of events a second.
     pub workers: usize,
+    /// Several processes as one.
+    pub cluster: ClusterSettings,
     /// How repeated events are recognised.
     pub identify: Identify,
     /// What may be in memory.
@@ -62,6 +65,7 @@ impl Default for Config {
             checkpoint: Checkpoint::default(),
             batching: Batching::default(),
             workers: 1,
+            cluster: ClusterSettings::default(),
             identify: Identify::default(),
             limits: Limits::default(),
             shutdown: Shutdown::default(),

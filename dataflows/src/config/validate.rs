@@ -52,6 +52,7 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.views(config);
     check.checkpoint(config);
     check.numbers(config);
+    check.cluster(config);
     check.http(config);
     check.found
 }
@@ -375,6 +376,19 @@ impl Check<'_> {
                 "limits.max_in_flight_events",
                 format!("must be at most {MOST_IN_FLIGHT}"),
             );
+        }
+    }
+
+    fn cluster(&mut self, config: &Config) {
+        let cluster = &config.cluster;
+        self.address("cluster.listen", cluster.listen.as_deref(), "0.0.0.0:2101");
+        for (key, value) in [
+            ("connect_seconds", cluster.connect_seconds),
+            ("patience_seconds", cluster.patience_seconds),
+        ] {
+            if value == 0 {
+                self.error(&format!("cluster.{key}"), "must be 1 or more, not 0");
+            }
         }
     }
 

@@ -20,10 +20,12 @@ pub enum Failure {
     TakenOver(String),
 }
 
-/// Shared by all workers of a process.
+/// Shared by all workers of a process. They go by their numbers among the workers of all processes.
 #[derive(Debug)]
 pub struct Control {
     started: Instant,
+    /// The number of the first worker of this process.
+    first: usize,
     stopping: AtomicBool,
     finished: AtomicBool,
     failure: Mutex<Option<Failure>>,
@@ -44,10 +46,17 @@ pub struct Control {
 const NOT_YET: u64 = u64::MAX;
 
 impl Control {
-    /// For `workers` workers.
+    /// For the `workers` workers of a process on its own.
     pub fn new(workers: usize) -> Self {
+        Self::of(0..workers)
+    }
+
+    /// For these workers of a cluster.
+    pub fn of(workers: std::ops::Range<usize>) -> Self {
+        let (first, workers) = (workers.start, workers.len());
         Self {
             started: Instant::now(),
+            first,
             stopping: AtomicBool::new(false),
             finished: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -60,6 +69,11 @@ impl Control {
             caught_up: (0..workers).map(|_| AtomicU64::new(NOT_YET)).collect(),
             tables_caught_up: AtomicU64::new(0),
         }
+    }
+
+    /// The place of worker `index` among those of this process; none of another process has one.
+    fn local(&self, index: usize) -> usize {
+        index.checked_sub(self.first).unwrap_or(usize::MAX)
     }
 
     /// Asks every reader to read no more; what was read is finished first.
@@ -120,7 +134,7 @@ impl Control {
 
     /// Records whether worker `index` has nothing on its way and nothing to read.
     pub fn set_drained(&self, index: usize, drained: bool) {
-        if let Some(flag) = self.drained.get(index) {
+        if let Some(flag) = self.drained.get(self.local(index)) {
             flag.store(drained, Ordering::Release);
         }
     }
@@ -132,7 +146,7 @@ impl Control {
 
     /// Records what worker `index` has on its way.
     pub fn set_in_flight(&self, index: usize, events: usize, oldest: Duration) {
-        if let Some((count, age_ms)) = self.in_flight.get(index) {
+        if let Some((count, age_ms)) = self.in_flight.get(self.local(index)) {
             count.store(events as u64, Ordering::Relaxed);
             age_ms.store(oldest.as_millis() as u64, Ordering::Relaxed);
         }
@@ -157,7 +171,7 @@ impl Control {
     /// Records that worker `index` has read all that was there at the start, by the end of `epoch`; the first
     /// time counts.
     pub fn set_caught_up(&self, index: usize, epoch: Epoch) {
-        if let Some(caught_up) = self.caught_up.get(index)
+        if let Some(caught_up) = self.caught_up.get(self.local(index))
             && caught_up.load(Ordering::Relaxed) == NOT_YET
         {
             caught_up.store(epoch, Ordering::Release);
@@ -189,7 +203,7 @@ impl Control {
 
     /// Records that worker `index` has stepped.
     pub fn beat(&self, index: usize) {
-        if let Some(beat) = self.beats.get(index) {
+        if let Some(beat) = self.beats.get(self.local(index)) {
             beat.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
         }
     }

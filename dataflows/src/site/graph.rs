@@ -79,7 +79,7 @@ pub(super) fn build(
         if let Some(live) = live {
             publish_offsets(bounds, &live.publisher);
         }
-        // The ledger is one for the process, so one worker reads what is due.
+        // The ledger is one for all, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
         let wanted = live.map(|live| live.settings.facts()).unwrap_or_default();
         let tabled = live.map(|_| {
@@ -143,7 +143,9 @@ pub(super) fn build(
             facts.said = facts.said.clone().concat(table.said);
         }
         let hearing = ear.as_ref().map(|ear| {
-            let asks = shared.statistics.clone().filter(|_| index == 0);
+            // Each process knows of its own partitions.
+            let asks = index == shared.place.range().start;
+            let asks = shared.statistics.clone().filter(|_| asks);
             let completes = decoded.facts.completes.clone();
             gathered(completes, "heard", ear.take(asks))
         });

@@ -15,6 +15,7 @@ mod backlog;
 mod catalogue;
 mod graph;
 mod history;
+mod join;
 mod late;
 mod listings;
 mod live;
@@ -30,10 +31,14 @@ mod work;
 pub use mapping::mapping;
 pub use report::RunReport;
 
-use crate::{config::Config, runtime::Control, views::Name};
-use anyhow::Context;
+use crate::{
+    cluster::{self, Hosts, Members, Place},
+    config::Config,
+    runtime::{Control, Failure},
+    views::Name,
+};
 use dbb_serving::{Health, Metrics};
-use dbb_sinks::ledger::{Ledger, Who};
+use dbb_sinks::ledger::{Generation, Ledger, Who};
 use dbb_sources::{Begin, Extent};
 use std::{
     sync::{Arc, Mutex},
@@ -53,6 +58,8 @@ pub struct RunOptions {
     pub progress: bool,
     /// SIGTERM and SIGINT drain and end the run.
     pub signals: bool,
+    /// Several processes, of which this is one.
+    pub hosts: Option<Hosts>,
 }
 
 /// Runs the dataflow until it is told to stop or, with `run_once`, has nothing left to do.
@@ -62,13 +69,31 @@ pub struct RunOptions {
 /// What keeps it from starting: [`dbb_sources::SourceError`], [`dbb_sinks::ledger::LedgerError`], a bad
 /// mapping; or [`crate::runtime::Failure`], what ended it before its time.
 pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
+    let mut members = None;
+    let ended = run_as(config, options, &mut members);
+    if let (Err(error), Some(members)) = (&ended, &members) {
+        let taken_over = matches!(error.downcast_ref(), Some(Failure::TakenOver(_)));
+        members.fail(&format!("{error:#}"), taken_over);
+    }
+    ended
+}
+
+/// The same; `joined` are the other processes, once they have been met.
+fn run_as(
+    config: &Config,
+    options: &RunOptions,
+    joined: &mut Option<Arc<Members>>,
+) -> anyhow::Result<RunReport> {
     let started = Instant::now();
+    let hosts = options.hosts.as_ref().filter(|hosts| hosts.processes() > 1);
+    if hosts.is_some() {
+        join::suits(config)?;
+    }
     let mapping = Arc::new(mapping(config)?);
     let mut ledger = Ledger::open(&config.ledger)?;
     for warning in config.ledger.warnings() {
         tracing::warn!("{warning}");
     }
-    let counted_to = ledger.counted_to()?;
     let before = report::Before::read(&mut ledger)?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let health = Arc::new(Health::new(STUCK));
@@ -87,7 +112,22 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         Some(live) => live.sql(config, &metrics)?,
         None => None,
     };
-    let generation = ledger.begin_generation(&who())?;
+    *joined = hosts
+        .map(|hosts| join::joined(config, hosts, &health))
+        .transpose()?;
+    let members = joined.clone();
+    let place = members
+        .as_ref()
+        .map_or(Place::alone(config.workers), |members| members.place());
+    // Only once all have met: a cluster that is never whole takes nothing from one that works.
+    let generation = if place.is_first() {
+        let generation = ledger.begin_generation(&who())?;
+        members.iter().for_each(|members| members.begin(generation.0));
+        generation
+    } else {
+        Generation(members.as_ref().map_or(0, |members| members.generation()))
+    };
+    let counted_to = ledger.counted_to()?;
     tracing::info!(
         generation = generation.0,
         ledger = config.ledger.shown_url(),
@@ -96,6 +136,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
     let (sources, lag) = open::open(
         config,
+        place,
         Extent {
             once: options.run_once,
             begin: if config.views.are_kept() {
@@ -108,44 +149,50 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     )?;
 
     let looks_at_backlog = live.as_ref().is_some_and(|live| live.keeps(Name::IngestBacklog));
-    let waiting = if looks_at_backlog {
+    let waiting = if looks_at_backlog && place.is_first() {
         backlog::waiting(&mut ledger, &mapping)?
     } else {
         Vec::new()
     };
 
     let catalogue = match (&config.source.catalogue, &live) {
-        (Some(settings), Some(_)) => Some(dbb_sources::catalogue::open(settings, options.run_once)?),
+        (Some(settings), Some(_)) if place.is_first() => {
+            Some(dbb_sources::catalogue::open(settings, options.run_once)?)
+        }
         _ => None,
     };
     let listings = match (&config.source.listings, &live) {
-        (Some(settings), Some(_)) => Some(dbb_sources::listings::open(settings, options.run_once)?),
+        (Some(settings), Some(_)) if place.is_first() => {
+            Some(dbb_sources::listings::open(settings, options.run_once)?)
+        }
         _ => None,
     };
-    let control = Arc::new(Control::new(config.workers));
+    let control = Arc::new(Control::of(place.range()));
     if catalogue.is_some() || listings.is_some() {
         control.expect_tables();
     }
-    let (ledger_thread, ledger_port, due) =
-        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?;
-    let repositories = threads::repositories(config, &metrics)?;
+    let (ledger_thread, ledger_port, due) = if place.is_first() {
+        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?
+    } else {
+        threads::no_ledger()
+    };
+    let (butlers, repositories) = threads::repositories(config, place, &metrics)?;
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
-        targets: repositories
-            .iter()
-            .map(|repository| Arc::clone(&repository.name))
+        place,
+        targets: config
+            .repositories
+            .keys()
+            .map(|name| name.as_str().into())
             .collect(),
-        butlers: repositories
-            .iter()
-            .map(|repository| repository.port.clone())
-            .collect(),
+        butlers,
         ledger: ledger_port,
         due: due.receiver.clone(),
         mapping,
         counted_to: counted_to.into_iter().collect(),
         batching: config.batching,
         remember_seconds: i64::try_from(config.identify.remember_seconds).unwrap_or(i64::MAX),
-        max_in_flight: config.limits.max_in_flight_events.div_ceil(config.workers),
+        max_in_flight: config.limits.max_in_flight_events.div_ceil(place.peers()),
         control: Arc::clone(&control),
         metrics: metrics.clone(),
         tally: report::Tallied::default(),
@@ -160,6 +207,7 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
         control: Arc::clone(&control),
         health,
         metrics,
+        members: members.clone(),
         ledger_health: ledger_thread.health.clone(),
         repositories: repositories
             .iter()
@@ -171,16 +219,22 @@ pub fn run(config: &Config, options: &RunOptions) -> anyhow::Result<RunReport> {
     });
     let workers = {
         let shared = Arc::clone(&shared);
-        let settings = timely::Config::process(config.workers);
-        timely::execute(settings, move |worker| work::work(worker, &shared))
-            .map_err(anyhow::Error::msg)
-            .context("could not start the workers")?
+        members.iter().for_each(|members| members.ready());
+        cluster::execute(config.workers, members, move |worker| work::work(worker, &shared))?
     };
     let signals = options.signals.then(watch::signals).transpose()?;
     watch.until_finished(options, config.shutdown.drain_seconds, signals.as_deref());
-    for result in workers.join() {
-        if let Err(error) = result {
-            control.fail(format!("a worker ended: {error}"));
+    match control.failure() {
+        Some(failure) if workers.is_part() => {
+            let taken_over = matches!(failure, Failure::TakenOver(_));
+            if !workers.abandon(&failure.to_string(), taken_over) {
+                return Err(failure.into());
+            }
+        }
+        _ => {
+            for error in workers.join() {
+                control.fail(format!("a worker ended: {error}"));
+            }
         }
     }
     let mut report = RunReport::new(&shared.tally, started.elapsed());

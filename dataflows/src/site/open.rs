@@ -1,7 +1,7 @@
 //! Opens the configured source: one instance for each worker.
 
 use super::offsets::LedgerOffsets;
-use crate::config::Config;
+use crate::{cluster::Place, config::Config};
 use dbb_sources::{
     Extent, OffsetStore, Source, SourceError,
     kafka::{self, KafkaStatistics},
@@ -48,21 +48,22 @@ impl Lag {
     }
 }
 
-/// Opens it, to read as much as `extent` says.
+/// Opens it for the workers of `place`, to read as much as `extent` says.
 pub(super) fn open(
     config: &Config,
+    place: Place,
     extent: Extent,
     offsets: Arc<LedgerOffsets>,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
-    let workers = 0..config.workers;
+    let (workers, peers) = (place.range(), place.peers());
     if let Some(settings) = &config.source.kafka {
-        let (sources, statistics) = kafka::open(settings, workers, config.workers, extent)?;
+        let (sources, statistics) = kafka::open(settings, workers, peers, extent)?;
         return Ok((sources, Lag::Kafka(statistics)));
     }
     if let Some(settings) = &config.source.log {
         let offsets: Arc<dyn OffsetStore> = offsets;
         return Ok((
-            log::open(settings, workers, config.workers, offsets, extent)?,
+            log::open(settings, workers, peers, offsets, extent)?,
             Lag::Unknown,
         ));
     }

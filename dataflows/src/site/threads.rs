@@ -1,7 +1,7 @@
 //! The threads beside the workers: one for the ledger, one for each repository.
 
 use super::history::LedgerHistory;
-use crate::{config::Config, runtime::Control};
+use crate::{cluster::Place, config::Config, runtime::Control};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, TrySendError};
 use dbb_events::{Due, Entry, Request, Settled};
@@ -21,28 +21,38 @@ use std::{
 /// Batches on their way to a thread, beside the one it works on.
 const DEPTH: usize = 1;
 
+/// The operator's end of the wire to a repository.
+pub(super) type RepositoryPort = Port<Request, Settled>;
+
 /// A repository's thread and the ends of its wire.
 pub(super) struct Repository {
     pub(super) name: Arc<str>,
-    pub(super) port: Port<Request, Settled>,
     pub(super) stats: Arc<ButlerStats>,
     thread: JoinHandle<()>,
 }
 
 impl Repository {
-    /// Waits for the thread, once nothing holds the port any more.
+    /// Waits for the thread, once nothing holds its port any more.
     pub(super) fn join(self) {
-        drop(self.port);
         if self.thread.join().is_err() {
             tracing::error!(repository = %self.name, "the thread of the repository panicked");
         }
     }
 }
 
-/// Starts a thread for each repository, in the order of their names.
-pub(super) fn repositories(config: &Config, metrics: &Metrics) -> anyhow::Result<Vec<Repository>> {
-    let mut repositories = Vec::new();
-    for (name, settings) in &config.repositories {
+/// A port for each repository, in the order of their names, and a thread for each that is this process's.
+pub(super) fn repositories(
+    config: &Config,
+    place: Place,
+    metrics: &Metrics,
+) -> anyhow::Result<(Vec<RepositoryPort>, Vec<Repository>)> {
+    let (mut ports, mut repositories) = (Vec::new(), Vec::new());
+    for (number, (name, settings)) in config.repositories.iter().enumerate() {
+        // Requests are exchanged by this number.
+        if !place.has(number) {
+            ports.push(port(DEPTH).0);
+            continue;
+        }
         let name: Arc<str> = name.as_str().into();
         let history = Box::new(LedgerHistory::new(config.ledger.clone()));
         let mut sink = ButlerSink::new(Arc::clone(&name), settings.clone(), history)
@@ -65,27 +75,25 @@ pub(super) fn repositories(config: &Config, metrics: &Metrics) -> anyhow::Result
                 served.answer(batch.id, settled);
             }
         })?;
-        repositories.push(Repository {
-            name,
-            port,
-            stats,
-            thread,
-        });
+        ports.push(port);
+        repositories.push(Repository { name, stats, thread });
     }
-    Ok(repositories)
+    Ok((ports, repositories))
 }
 
 /// The ledger's thread.
 pub(super) struct LedgerThread {
     pub(super) health: ledger::health::Health,
-    bridge: JoinHandle<()>,
-    writer: JoinHandle<()>,
+    /// None on a process whose ledger is written by another.
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl LedgerThread {
     pub(super) fn join(self) {
-        if self.bridge.join().is_err() || self.writer.join().is_err() {
-            tracing::error!("the thread of the ledger panicked");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("the thread of the ledger panicked");
+            }
         }
     }
 }
@@ -138,10 +146,21 @@ pub(super) fn ledger(
     Ok((
         LedgerThread {
             health,
-            bridge,
-            writer,
+            threads: vec![bridge, writer],
         },
         port,
         DueEvents { receiver: due },
     ))
+}
+
+/// What a process has whose ledger is written by another: entries are exchanged to that one.
+pub(super) fn no_ledger() -> (LedgerThread, Port<Entry, ()>, DueEvents) {
+    let thread = LedgerThread {
+        health: ledger::health::Health::default(),
+        threads: Vec::new(),
+    };
+    let due = DueEvents {
+        receiver: crossbeam_channel::never(),
+    };
+    (thread, port(DEPTH).0, due)
 }

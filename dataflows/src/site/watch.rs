@@ -8,7 +8,7 @@ use super::{
     open::Lag,
     work::{Shared, now},
 };
-use crate::runtime::Control;
+use crate::{cluster::Members, runtime::Control};
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::{
     butler::ButlerStats,
@@ -37,10 +37,14 @@ const QUIET: Duration = Duration::from_millis(500);
 const LINGER_SECONDS: f64 = 5.0;
 /// But not for ever: only while fewer wait than this long ago. What never comes is tried again and again.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// Beyond the time for draining, a process waits for as long to hear that all is done.
+const LATE: Duration = Duration::from_secs(30);
 
 /// What is watched.
 pub(super) struct Watched {
     pub(super) control: Arc<Control>,
+    /// The other processes, if there are any.
+    pub(super) members: Option<Arc<Members>>,
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) ledger_health: ledger::health::Health,
@@ -109,13 +113,23 @@ impl Watch {
             ProgressBar::hidden()
         };
         let control = Arc::clone(&self.on.control);
+        let members = self.on.members.clone();
+        let first = self.on.shared.place.is_first();
+        let finish = || {
+            members.iter().for_each(|members| members.finish());
+            control.finish();
+        };
         let mut stopped: Option<Instant> = None;
         let mut quiet_since: Option<Instant> = None;
         let mut lately: Option<(u64, Instant)> = None;
         while !control.is_finished() {
             std::thread::sleep(LOOK);
-            if stopped.is_none() && signals.is_some_and(|asked| asked.load(Ordering::Relaxed)) {
-                tracing::info!("asked to stop: reading no more, waiting for outcomes");
+            let asked = signals.is_some_and(|asked| asked.load(Ordering::Relaxed));
+            let by = members.as_ref().and_then(|members| members.stopped_by());
+            if stopped.is_none() && (asked || by.is_some()) {
+                tracing::info!(by, "asked to stop: reading no more, waiting for outcomes");
+                // It may have come from a process that all others have heard: telling them again does no harm.
+                members.iter().for_each(|members| members.stop());
                 control.stop();
                 stopped = Some(Instant::now());
             }
@@ -127,7 +141,24 @@ impl Watch {
             let (ingested, dead) = self.on.shared.tally.shown();
             bar.set_position(self.on.shared.tally.records());
             bar.set_message(format!("{ingested} ingested, {dead} dead letters"));
-            if !control.all_drained() {
+            let mut drained = control.all_drained();
+            if let Some(members) = &members {
+                members.set_drained(drained);
+                drained &= members.others_are_drained();
+                if members.is_finished() {
+                    control.finish();
+                    continue;
+                }
+            }
+            if !first {
+                // The first process sees what is due, and says when all is done.
+                let patience = Duration::from_secs(drain_seconds) + LATE;
+                if stopped.is_some_and(|since| since.elapsed() > patience) {
+                    control.fail("process 0 has not said in time that all is done");
+                }
+                continue;
+            }
+            if !drained {
                 quiet_since = None;
                 if let Some(since) = stopped
                     && since.elapsed() > Duration::from_secs(drain_seconds)
@@ -136,17 +167,17 @@ impl Watch {
                         drain_seconds,
                         "not everything has an outcome yet: it will be read again"
                     );
-                    control.finish();
+                    finish();
                 }
                 continue;
             }
             let quiet = *quiet_since.get_or_insert_with(Instant::now);
             if stopped.is_some() {
-                control.finish();
+                finish();
             } else if options.run_once && quiet.elapsed() >= QUIET {
                 match self.more_is_due(&mut lately) {
                     Ok(true) => quiet_since = None,
-                    Ok(false) => control.finish(),
+                    Ok(false) => finish(),
                     Err(error) => {
                         tracing::warn!(%error, "could not ask the ledger what is due");
                         quiet_since = None;
@@ -199,6 +230,12 @@ impl Watch {
             }
             Err(trouble) => on.health.fail("kafka", trouble),
         }
+        self.look_at_repositories();
+        if !self.on.shared.place.is_first() {
+            // One process tells of the ledger that all share.
+            return;
+        }
+        let on = &mut self.on;
         let mut waiting: BTreeMap<&'static str, (u64, f64)> = ["dimension", "file", "repository", "time"]
             .into_iter()
             .map(|class| (class, (0, 0.0)))
@@ -220,7 +257,6 @@ impl Watch {
         if let Ok(bytes) = on.ledger.size_bytes() {
             on.metrics.ledger_size(bytes);
         }
-        self.look_at_repositories();
     }
 
     /// Until all that was there at the start is in what is published.

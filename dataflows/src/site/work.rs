@@ -1,7 +1,10 @@
 //! What each timely worker does: build its part of the dataflow, step, and ack what is durable.
 
 use super::{catalogue::Catalogue, graph, listings::Listed, live::Live, report::Tallied, tables::Table};
-use crate::runtime::{Bindings, Control, read::Reading};
+use crate::{
+    cluster::Place,
+    runtime::{Bindings, Control, read::Reading},
+};
 use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
 use dbb_operators::{Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port};
@@ -21,9 +24,11 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 
 /// What the workers of a process share.
 pub(super) struct Shared {
+    /// Which workers of all are those of this process.
+    pub(super) place: Place,
     /// One for each worker, taken by it.
     pub(super) sources: Mutex<Vec<Option<Box<dyn Source>>>>,
-    /// The repositories by name, in the order of `butlers`.
+    /// The repositories of all processes by name, in the order of `butlers`; that of another leads nowhere.
     pub(super) targets: Vec<Arc<str>>,
     pub(super) butlers: Vec<Port<Request, Settled>>,
     pub(super) ledger: Port<Entry, ()>,
@@ -81,7 +86,8 @@ pub(super) fn now() -> Micros {
 pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
     let index = worker.index();
     let control = &shared.control;
-    let source = shared.sources.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+    let local = index - shared.place.range().start;
+    let source = shared.sources.lock().unwrap_or_else(PoisonError::into_inner)[local].take();
     let Some(source) = source else {
         control.fail(format!("worker {index} has no source"));
         return;

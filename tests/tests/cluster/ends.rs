@@ -1,0 +1,1 @@
+//! How a cluster ends when one of its processes goes.

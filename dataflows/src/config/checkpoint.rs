@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
     /// A folder (`/var/lib/dbb/checkpoints`, also `file:///...`) or `s3://bucket/prefix`; without it there are none,
-    /// and views are made anew at every start, from the oldest record there is. Keep it for one `dbb` alone.
+    /// and views are made anew at every start, from the oldest record there is. It is for one `dbb` alone, and all
+    /// processes of a cluster must reach it.
     /// Credentials for S3 come from the usual variables, `AWS_ACCESS_KEY_ID` and so on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,

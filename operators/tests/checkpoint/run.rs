@@ -222,7 +222,7 @@ pub(crate) fn run(what: Run<'_>) -> Ran {
 fn lines(table: &dyn Table) -> Vec<String> {
     let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
     for batch in table.scan(&Scan::default()) {
-        writer.write(&batch).unwrap();
+        writer.write(&batch.unwrap()).unwrap();
     }
     writer.finish().unwrap();
     let text = String::from_utf8(writer.into_inner()).unwrap();

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! In:    changes; names of their files, at the same epoch or before; complete listings, to all workers; at the
-//!        restored epoch, and before all else, what was kept by an earlier run, see [`kept`].
+//!        restored epoch, and before all else, what an earlier run kept.
 //! Out:   differences of sums and, where wanted, of replicas; changes that came too late to be judged.
 //! State: a row for each file and a row for each replica, tombstones included; see [`Keeping`]. With checkpoints a
 //!        number for each file that changed since the last, and the chunks that change while one is written, twice.

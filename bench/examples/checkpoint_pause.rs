@@ -212,7 +212,7 @@ fn main() {
         }
         let mut random = 1u64;
         let mut usual: Vec<Duration> = Vec::new();
-        let (mut pause, mut slowest) = (Duration::ZERO, Duration::ZERO);
+        let mut slowest = Duration::ZERO;
         let mut left = taken + 1;
         let mut last = 0;
         while left > 0 {
@@ -226,12 +226,11 @@ fn main() {
             let was_writing = disk.is_writing.load(Ordering::Relaxed);
             let (at, took) = step(changes, Vec::new());
             if at.is_multiple_of(EVERY) {
-                pause = took;
                 left -= 1;
                 last = at;
                 usual.sort_unstable();
                 let median = usual.get(usual.len() / 2).copied().unwrap_or_default();
-                println!("at {at}: {pause:?}, where an epoch takes {median:?}");
+                println!("at {at}: {took:?}, where an epoch takes {median:?}");
                 usual.clear();
                 if left == 0 {
                     break;

@@ -177,7 +177,9 @@ fn named(file: u64) -> DidName {
 }
 
 fn main() {
-    let mut numbers = std::env::args().skip(1).map(|n| n.parse::<u64>().expect("a number"));
+    let mut numbers = std::env::args()
+        .skip(1)
+        .map(|n| n.parse::<u64>().expect("a number"));
     let mut next = |otherwise| numbers.next().unwrap_or(otherwise);
     let (millions, each, taken) = (next(5), next(100), next(3));
     timely::execute_directly(move |worker| {
@@ -262,6 +264,9 @@ fn main() {
         let mut inputs = worker.dataflow(|scope| build(scope, keep, &probe));
         inputs.advance_to(last + 1);
         worker.step_while(|| probe.less_equal(&last));
-        println!("{all} replicas are back after {:?}, by one worker", start.elapsed());
+        println!(
+            "{all} replicas are back after {:?}, by one worker",
+            start.elapsed()
+        );
     });
 }

@@ -115,6 +115,8 @@ fn run_as(
     *joined = hosts
         .map(|hosts| join::joined(config, hosts, &health))
         .transpose()?;
+    // From here on others are told: a process that just ended would end them with an error.
+    let signals = options.signals.then(watch::signals).transpose()?;
     let members = joined.clone();
     let place = members
         .as_ref()
@@ -222,7 +224,6 @@ fn run_as(
         members.iter().for_each(|members| members.ready());
         cluster::execute(config.workers, members, move |worker| work::work(worker, &shared))?
     };
-    let signals = options.signals.then(watch::signals).transpose()?;
     watch.until_finished(options, config.shutdown.drain_seconds, signals.as_deref());
     match control.failure() {
         Some(failure) if workers.is_part() => {

@@ -16,7 +16,7 @@ use crate::{
     log::files_below,
     replay::{Block, Input, Kind, Queue, Reader},
 };
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::{Receiver, Sender};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -117,10 +117,7 @@ pub fn open(settings: &ListingsSettings, once: bool) -> Result<Listings, SourceE
 impl Listings {
     /// The next block, if one is there.
     pub fn poll(&mut self) -> Option<Piece> {
-        match self.pieces.try_recv() {
-            Ok(piece) => Some(piece),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.pieces.try_recv().ok()
     }
 
     /// True once all files that were there at the start have been polled.

@@ -6,7 +6,6 @@ use crate::{
     replay::{self, ArchiveOptions, Format, Hosts, ReplayOptions},
     views::{self, Name},
 };
-use anyhow::Context;
 use arrow::{
     array::RecordBatch,
     datatypes::Schema,
@@ -15,7 +14,7 @@ use arrow::{
 use clap::Args;
 use dbb_events::Micros;
 use dbb_operators::views::placement::{self, Policy};
-use dbb_serving::sql::Engine;
+use dbb_serving::{secret::SecretPlace, sql::Engine};
 use std::{
     collections::BTreeSet,
     fs,
@@ -82,6 +81,9 @@ pub struct ReplayArgs {
     /// The number of this process among the hosts, from 0; the first writes the views
     #[arg(long, value_name = "K", requires = "hosts", hide_short_help = true)]
     process: Option<usize>,
+    /// The file with a secret that all processes know, where strangers could connect to them
+    #[arg(long, value_name = "FILE", requires = "hosts", hide_short_help = true)]
+    token_file: Option<PathBuf>,
 }
 
 /// Replays, and says on standard error what was read.
@@ -120,6 +122,7 @@ fn options(args: &ReplayArgs) -> anyhow::Result<ReplayOptions> {
         }),
         workers: workers.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
         hosts: hosts(args)?,
+        token: token(args)?,
         until: args.until,
         clock_skew_ms: args.clock_skew_ms,
         progress: args.progress || io::stderr().is_terminal(),
@@ -209,14 +212,13 @@ fn hosts(args: &ReplayArgs) -> anyhow::Result<Option<Hosts>> {
     let (Some(path), Some(process)) = (&args.hosts, args.process) else {
         return Ok(None);
     };
-    let text = fs::read_to_string(path).with_context(|| format!("could not read `{}`", path.display()))?;
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let addresses: Vec<String> = lines.map(str::to_owned).collect();
-    if process >= addresses.len() {
-        let message = format!("there are {} hosts, and no process {process}", addresses.len());
-        return Err(Told::new(Exit::Usage, message, "processes are counted from 0").into());
-    }
-    Ok(Some(Hosts { addresses, process }))
+    Ok(Some(Hosts::read(path, process)?))
+}
+
+fn token(args: &ReplayArgs) -> anyhow::Result<Vec<u8>> {
+    let place = args.token_file.clone().map(SecretPlace::File);
+    let token = place.map(|place| place.read("the token")).transpose()?;
+    Ok(token.map(|token| token.expose().into()).unwrap_or_default())
 }
 
 /// A path and, after its last `@`, a time; a path may have an `@` of its own.

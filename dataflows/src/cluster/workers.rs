@@ -86,14 +86,18 @@ impl Workers {
         };
         members.fail(reason, taken_over);
         let begun = Instant::now();
-        let left = |guards: &WorkerGuards<()>| guards.guards().iter().all(thread::JoinHandle::is_finished);
-        while !left(&self.guards) && begun.elapsed() < LEAVING {
+        while !self.have_left() && begun.elapsed() < LEAVING {
             thread::sleep(Duration::from_millis(10));
         }
-        let left = left(&self.guards);
+        let left = self.have_left();
         // Its threads wait for the goodbye of others, who are ending at this moment without one.
         std::mem::forget(self.guards);
         left
+    }
+
+    /// True once all workers of this process have left; joining then waits for other processes alone.
+    pub fn have_left(&self) -> bool {
+        self.guards.guards().iter().all(thread::JoinHandle::is_finished)
     }
 
     /// True if there are other processes.

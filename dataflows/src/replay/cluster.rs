@@ -1,21 +1,43 @@
 //! The threads and processes of a replay.
 
 use super::ReplayOptions;
+use crate::cluster::{ClusterError, ClusterSettings, Joining, Members, join};
+use std::{collections::BTreeMap, sync::Arc};
 
-/// What timely is told of them.
-pub(super) fn config(options: &ReplayOptions) -> timely::Config {
-    let communication = match &options.hosts {
-        None => return timely::Config::process(options.workers),
-        Some(hosts) => timely::CommunicationConfig::Cluster {
-            threads: options.workers,
-            process: hosts.process,
-            addresses: hosts.addresses.clone(),
-            report: false,
-            zerocopy: false,
-        },
+/// Meets the other processes, where there are any.
+///
+/// # Errors
+///
+/// [`ClusterError`]: they do not come, or are asked for something else.
+pub(super) fn joined(options: &ReplayOptions) -> Result<Option<Arc<Members>>, ClusterError> {
+    let Some(hosts) = options.hosts.as_ref().filter(|hosts| hosts.processes() > 1) else {
+        return Ok(None);
     };
-    timely::Config {
-        communication,
-        worker: timely::WorkerConfig::default(),
-    }
+    let joining = Joining {
+        hosts,
+        workers: options.workers,
+        settings: &ClusterSettings::default(),
+        token: options.token.clone(),
+        same: same(options),
+    };
+    let members = join(joining, |missing| {
+        tracing::info!("waiting for the others: {missing}")
+    })?;
+    Ok(Some(members))
+}
+
+/// What must be asked of all; files may be elsewhere on each host.
+fn same(options: &ReplayOptions) -> BTreeMap<String, String> {
+    let archive = options.archive.as_ref();
+    let archive = archive.map(|archive| (archive.rows, archive.format));
+    [
+        ("--view", format!("{:?}", options.views)),
+        ("--policies", format!("{:?}", options.policies)),
+        ("--archive", format!("{archive:?}")),
+        ("--until", format!("{:?}", options.until)),
+        ("--clock-skew-ms", options.clock_skew_ms.to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }

@@ -20,12 +20,16 @@ mod output;
 mod report;
 mod work;
 
+pub use crate::cluster::Hosts;
 pub use error::ReplayError;
-pub use options::{ArchiveOptions, Format, Hosts, ReplayOptions};
+pub use options::{ArchiveOptions, Format, ReplayOptions};
 pub use report::{Finding, Found, Read, Report};
 
-use crate::{runtime::Control, views::ViewSettings};
-use anyhow::Context;
+use crate::{
+    cluster::{Workers, execute},
+    runtime::Control,
+    views::ViewSettings,
+};
 use archive::files::Making;
 use dbb_operators::publish::{Published, Publisher};
 use dbb_sources::replay::Queue;
@@ -35,11 +39,12 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use timely::communication::WorkerGuards;
 use work::Shared;
 
 /// Between two looks at the progress.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at whether all is done.
+const WAIT: Duration = Duration::from_millis(5);
 
 /// What a replay came to.
 pub struct Replayed {
@@ -95,6 +100,7 @@ fn dataflow(options: &ReplayOptions, making: Option<&Making>, started: Instant) 
         Some(hosts) => (hosts.process, hosts.addresses.len()),
         None => (0, 1),
     };
+    let members = cluster::joined(options)?;
     let queue = Queue::open(&options.inputs(), process, processes)?;
     let archive = making.zip(options.archive.as_ref());
     let shared = Arc::new(Shared {
@@ -119,11 +125,10 @@ fn dataflow(options: &ReplayOptions, making: Option<&Making>, started: Instant) 
     });
     let workers = {
         let shared = Arc::clone(&shared);
-        timely::execute(cluster::config(options), move |worker| {
+        members.iter().for_each(|members| members.ready());
+        execute(options.workers, members, move |worker| {
             work::work(worker, &shared)
-        })
-        .map_err(anyhow::Error::msg)
-        .context("could not start the workers")?
+        })?
     };
     for error in joined(workers, options.progress, &shared, started)? {
         shared.control.fail(format!("a worker ended: {error}"));
@@ -141,16 +146,12 @@ fn dataflow(options: &ReplayOptions, making: Option<&Making>, started: Instant) 
 }
 
 /// Waits for the workers, and shows meanwhile how far they are; the errors of those that failed.
-fn joined(
-    workers: WorkerGuards<()>,
-    shows: bool,
-    shared: &Shared,
-    started: Instant,
-) -> anyhow::Result<Vec<String>> {
+fn joined(workers: Workers, shows: bool, shared: &Shared, started: Instant) -> anyhow::Result<Vec<String>> {
     let bar = shows.then(|| report::bar(shared.queue.bytes()));
+    let control = Arc::clone(&shared.control);
     let waiting = thread::Builder::new()
         .name("replay".into())
-        .spawn(move || workers.join().into_iter().filter_map(Result::err).collect())?;
+        .spawn(move || ended(workers, &control))?;
     if let Some(bar) = bar {
         while !waiting.is_finished() {
             shared.progress.show(&bar, shared.queue.bytes_read(), started);
@@ -160,6 +161,24 @@ fn joined(
     }
     let errors = waiting.join();
     Ok(errors.map_err(|_| ReplayError::Ended("the thread that waits for the workers panicked".into()))?)
+}
+
+/// Waits until all is done, on all processes; or until this one has failed, of which the others are told.
+fn ended(workers: Workers, control: &Control) -> Vec<String> {
+    while !workers.have_left() {
+        if let Some(failure) = control.failure().filter(|_| workers.is_part()) {
+            workers.abandon(&failure.to_string(), false);
+            return Vec::new();
+        }
+        thread::sleep(WAIT);
+    }
+    match control.failure().filter(|_| workers.is_part()) {
+        Some(failure) => {
+            workers.abandon(&failure.to_string(), false);
+            Vec::new()
+        }
+        None => workers.join(),
+    }
 }
 
 /// Writes the views and puts the archive in its place.

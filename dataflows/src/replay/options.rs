@@ -1,6 +1,6 @@
 //! What a replay is asked for.
 
-use crate::views::Name;
+use crate::{cluster::Hosts, views::Name};
 use clap::ValueEnum;
 use dbb_events::Micros;
 use dbb_operators::views::placement::Policy;
@@ -48,8 +48,10 @@ pub struct ReplayOptions {
     pub archive: Option<ArchiveOptions>,
     /// Timely workers (threads) of this process.
     pub workers: usize,
-    /// Several processes, of which this is one.
+    /// Several processes on the same files, of which this is one.
     pub hosts: Option<Hosts>,
+    /// What proves that a process belongs to the others; nothing need.
+    pub token: Vec<u8>,
     /// Leaves out what is later, by the time it says itself.
     pub until: Option<Micros>,
     /// Two changes of one replica closer than this, in milliseconds, cannot be told apart by clocks.
@@ -82,13 +84,4 @@ pub struct ArchiveOptions {
     pub rows: usize,
     /// The form of its files.
     pub format: Format,
-}
-
-/// The processes of a replay, each on the same files.
-#[derive(Debug, Clone)]
-pub struct Hosts {
-    /// Where each process listens, `host:port`, in the order of their numbers.
-    pub addresses: Vec<String>,
-    /// The number of this one, from 0.
-    pub process: usize,
 }

@@ -44,6 +44,19 @@ impl<'s> Cluster<'s> {
         })
     }
 
+    /// The same, where the others find process 0 at `address`, which is not where it listens.
+    pub fn find_first_at(&mut self, address: &str) -> Result<()> {
+        let mut addresses = self.addresses.clone();
+        address.clone_into(&mut addresses[0]);
+        fs::write(&self.hosts, addresses.join("\n"))?;
+        Ok(())
+    }
+
+    /// Gives the processes started from now on another token.
+    pub fn set_token(&mut self, token: &str) -> Result<()> {
+        Ok(fs::write(&self.token, token)?)
+    }
+
     /// The log of a process.
     fn log(&self, process: usize) -> PathBuf {
         self.site.path().join(format!("{}-{process}.log", self.name))

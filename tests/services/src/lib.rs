@@ -14,6 +14,7 @@ mod kafka;
 mod ports;
 mod postgres;
 mod process;
+mod proxy;
 mod s3;
 mod topics;
 
@@ -22,6 +23,7 @@ pub use kafka::{Kafka, KafkaOptions};
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, Program};
+pub use proxy::Proxy;
 pub use s3::S3;
 
 use anyhow::{Context, Result, ensure};

@@ -1,5 +1,6 @@
 //! A site on several processes: real Kafka, a ledger in a real PostgreSQL, a real Butler. See `../../README.md`.
 
+mod deploy;
 mod ends;
 mod together;
 

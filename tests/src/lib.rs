@@ -8,7 +8,9 @@
 
 pub mod books;
 pub mod cluster;
+pub mod chaos;
 pub mod dice;
+pub mod fold;
 pub mod recording;
 pub mod run;
 pub mod site;

@@ -89,6 +89,11 @@ impl Site {
         self.folder.path()
     }
 
+    /// The program that runs on it.
+    pub fn program_path(&self) -> &Path {
+        &self.program
+    }
+
     /// Its configuration.
     pub fn config(&self) -> PathBuf {
         self.path().join("dbb.yaml")

@@ -1,12 +1,12 @@
 //! Rucio's own table of replicas beside its events: what events do not tell is known too, and on what basis.
 
-use crate::{
-    DBB,
-    views::{ask, connect, is_ready},
-};
+use crate::{DBB, views::is_ready};
 use anyhow::Result;
 use dbb_test_services::{Postgres, free_port, root};
-use dbb_tests::Site;
+use dbb_tests::{
+    Site,
+    fold::{ask, connect},
+};
 use std::{collections::BTreeSet, fs};
 
 const TABLES: &str = "

@@ -1,12 +1,12 @@
 //! Listings in a folder beside events: what is in a Rucio dataset is known from the moment its listing is there.
 
-use crate::{
-    DBB,
-    views::{ask, connect, is_ready},
-};
+use crate::{DBB, views::is_ready};
 use anyhow::Result;
 use dbb_test_services::free_port;
-use dbb_tests::Site;
+use dbb_tests::{
+    Site,
+    fold::{ask, connect},
+};
 use std::{collections::BTreeSet, fs};
 
 const EVENT: &str = r#"{"event_type": "transfer-done", "payload": {"request-id": "r1", "scope": "raw", "name": "one", "dataset": "d", "datasetScope": "raw", "dst-rse": "HERE", "bytes": 7}, "created_at": "2026-11-21 19:27:29.233846"}"#;

@@ -7,8 +7,8 @@
 //! ```
 
 pub mod books;
-pub mod cluster;
 pub mod chaos;
+pub mod cluster;
 pub mod dice;
 pub mod fold;
 pub mod recording;

@@ -63,6 +63,24 @@ impl Hosts {
         Ok(Self { addresses, process })
     }
 
+    /// Where this process can listen for something else, on a port that is free, and what the others call this host;
+    /// `listen` is where it listens for them, if that is another address.
+    pub fn beside(&self, listen: Option<&str>) -> (String, String) {
+        let host = |address: &str| {
+            address
+                .rsplit_once(':')
+                .map_or(address, |(host, _)| host)
+                .to_owned()
+        };
+        let called = self
+            .addresses
+            .get(self.process)
+            .map(|address| host(address))
+            .unwrap_or_default();
+        let listens = listen.map_or_else(|| called.clone(), host);
+        (format!("{listens}:0"), called)
+    }
+
     /// The number of processes.
     pub fn processes(&self) -> usize {
         self.addresses.len()

@@ -47,13 +47,11 @@ pub(super) fn suits(config: &Config) -> Result<(), ClusterError> {
 ///
 /// The token cannot be read; [`ClusterError`].
 pub(super) fn joined(config: &Config, hosts: &Hosts, health: &Health) -> anyhow::Result<Arc<Members>> {
-    let token = config.cluster.token.as_ref();
-    let token = token.map(|place| place.read("the cluster's token")).transpose()?;
     let joining = Joining {
         hosts,
         workers: config.workers,
         settings: &config.cluster,
-        token: token.map(|token| token.expose().into()).unwrap_or_default(),
+        token: token(config)?,
         same: same(config)?,
     };
     let members = join(joining, |missing| {
@@ -62,6 +60,17 @@ pub(super) fn joined(config: &Config, hosts: &Hosts, health: &Health) -> anyhow:
     })?;
     health.clear(CLUSTER);
     Ok(members)
+}
+
+/// What proves that a process belongs to the cluster.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub(super) fn token(config: &Config) -> anyhow::Result<Vec<u8>> {
+    let token = config.cluster.token.as_ref();
+    let token = token.map(|place| place.read("the cluster's token")).transpose()?;
+    Ok(token.map(|token| token.expose().into()).unwrap_or_default())
 }
 
 /// The sections of the configuration that must be the same for all, as text.

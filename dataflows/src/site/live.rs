@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!   configuration --> which views, published how often        readers --> health of the stream
-//!   published --> SQL, HTTP
+//!   published --> SQL, HTTP; replicas of other processes beside one's own
 //! ```
 
+use super::join;
 use crate::{
+    cluster::Hosts,
     config::{Config, views::EPOCH_MS},
     views::{Name, ViewSettings},
 };
@@ -19,7 +21,13 @@ use dbb_operators::{
         stream_health::{Heard, Hearing, Read},
     },
 };
-use dbb_serving::{Metrics, Offered, http::ViewsApi, pg};
+use dbb_serving::{
+    Metrics, Offered,
+    http::ViewsApi,
+    peers::{self, PeerServer, Peers},
+    pg,
+    sql::Epochs,
+};
 use dbb_sources::kafka::KafkaStatistics;
 use std::{
     cell::RefCell,
@@ -37,11 +45,14 @@ const LAG_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Live {
     pub(super) settings: ViewSettings,
     pub(super) publisher: Arc<Publisher>,
+    /// What is asked: of all processes, where there are several.
+    epochs: Arc<dyn Epochs>,
+    _peers: Option<PeerServer>,
 }
 
 impl Live {
-    /// The views that `config` wants; `None` if it wants none.
-    pub(super) fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+    /// The views that `config` wants, on one of the processes of `hosts`; `None` if it wants none.
+    pub(super) fn of(config: &Config, hosts: Option<&Hosts>) -> anyhow::Result<Option<Self>> {
         let views = &config.views;
         if !views.are_kept() {
             return Ok(None);
@@ -52,9 +63,26 @@ impl Live {
         settings.clock_skew_us = micros(views.clock_skew_ms, 1000);
         settings.policies = views.policies.clone().into();
         settings.remember = Some(config.identify.remember_seconds.saturating_mul(1000) / EPOCH_MS);
+        let publisher = Publisher::new(views.publish_every());
+        let Some(hosts) = hosts else {
+            let publisher = Arc::new(publisher);
+            return Ok(Some(Self {
+                settings,
+                epochs: Arc::clone(&publisher) as Arc<dyn Epochs>,
+                publisher,
+                _peers: None,
+            }));
+        };
+        let publisher = Arc::new(publisher.one_of(hosts.processes()));
+        let token: peers::Token = join::token(config)?.into();
+        let (listen, called) = hosts.beside(config.cluster.listen.as_deref());
+        let server = peers::serve(&listen, Arc::clone(&token), Arc::clone(&publisher))?;
+        publisher.announce(format!("{called}:{}", server.address().port()));
         Ok(Some(Self {
             settings,
-            publisher: Arc::new(Publisher::new(views.publish_every())),
+            epochs: Arc::new(Peers::new(Arc::clone(&publisher), hosts.process, token)),
+            publisher,
+            _peers: Some(server),
         }))
     }
 
@@ -65,7 +93,7 @@ impl Live {
 
     /// The views over HTTP.
     pub(super) fn api(&self, config: &Config, metrics: &Metrics) -> anyhow::Result<ViewsApi> {
-        let epochs = Arc::clone(&self.publisher);
+        let epochs = Arc::clone(&self.epochs);
         Ok(ViewsApi::new(
             &config.http.views,
             epochs,
@@ -76,7 +104,7 @@ impl Live {
 
     /// The views in SQL, where that is configured; until what is returned is dropped.
     pub(super) fn sql(&self, config: &Config, metrics: &Metrics) -> anyhow::Result<Option<pg::SqlServer>> {
-        let epochs = Arc::clone(&self.publisher);
+        let epochs = Arc::clone(&self.epochs);
         Ok(pg::serve(&config.sql, epochs, self.offered(), metrics.clone())?)
     }
 

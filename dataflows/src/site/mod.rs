@@ -97,7 +97,7 @@ fn run_as(
     let before = report::Before::read(&mut ledger)?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let health = Arc::new(Health::new(STUCK));
-    let live = live::Live::of(config)?;
+    let live = live::Live::of(config, hosts)?;
     let api = live.as_ref().map(|live| live.api(config, &metrics)).transpose()?;
     let _server = match &config.http.listen {
         Some(listen) => Some(dbb_serving::serve_with_views(

@@ -44,12 +44,12 @@ pub trait Counted {
     fn event(&self) -> Option<EventId>;
 }
 
-static ATTEMPTS: Kind = Kind {
+pub(crate) static ATTEMPTS: Kind = Kind {
     name: "distinct_attempts",
     version: 1,
     merge: Merge::Recent,
 };
-static SAID: Kind = Kind {
+pub(crate) static SAID: Kind = Kind {
     name: "distinct_said",
     version: 1,
     merge: Merge::Recent,

@@ -39,7 +39,7 @@ pub struct Remember {
     pub epochs: Option<Epoch>,
 }
 
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "identify",
     version: 1,
     merge: Merge::Recent,

@@ -13,7 +13,7 @@ use super::{
     compact::{Compactor, Replaced},
     error::CheckpointError,
     find,
-    manifest::{FORMAT, Gap, Manifest, Next, ShardEntry},
+    manifest::{FORMAT, Manifest, Next, ShardEntry},
     patience::{chain, persist},
     prune::Pruner,
     status::Status,
@@ -22,7 +22,7 @@ use super::{
 };
 use crossbeam_channel::Receiver;
 use dbb_events::Micros;
-use dbb_operators::checkpoint::Kind;
+use dbb_operators::{checkpoint::Kind, publish::Lost};
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -37,7 +37,7 @@ pub struct Commit {
     /// By each process.
     pub written: Vec<Written>,
     /// Records that were found missing since the start; those of the manifest before are known.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Lost>,
 }
 
 /// Whose manifests, and how many are kept.
@@ -45,6 +45,8 @@ pub struct Commit {
 pub struct CommitterSettings {
     /// Whose state it is: what a checkpoint must say to be used.
     pub pipeline: String,
+    /// The views whose state it is.
+    pub views: Vec<String>,
     /// The generation of this run.
     pub generation: i64,
     /// Manifests that are kept.
@@ -167,7 +169,7 @@ impl Committer {
         }
         let mut offsets: BTreeMap<(Arc<str>, i32), u64> =
             before.map(Manifest::bound_offsets).unwrap_or_default();
-        let mut gaps: BTreeSet<Gap> = before.iter().flat_map(|m| m.gaps.iter().cloned()).collect();
+        let mut gaps: BTreeSet<Lost> = before.iter().flat_map(|m| m.gaps.iter().cloned()).collect();
         gaps.extend(commit.gaps);
         let is_last = commit.written.iter().any(|written| written.is_last);
         let mut written = commit.written;
@@ -175,8 +177,8 @@ impl Committer {
         for written in written {
             shards.extend(written.shards);
             for read in written.offsets {
-                let known = offsets.entry((read.stream, read.partition)).or_default();
-                *known = read.next.max(*known);
+                // Smaller than before it is that of another topic of the same name.
+                offsets.insert((read.stream, read.partition), read.next);
             }
         }
         shards.retain(|shard| {
@@ -190,6 +192,7 @@ impl Committer {
             at,
             written_at: (self.now)(),
             pipeline: self.settings.pipeline.clone(),
+            views: self.settings.views.clone(),
             generation: self.settings.generation,
             by: env!("CARGO_PKG_VERSION").into(),
             hash: checksum::NAME.into(),

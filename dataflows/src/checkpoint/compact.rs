@@ -23,6 +23,7 @@ use super::{
     status::Status,
     store::Store,
 };
+use crate::runtime::fault;
 use dbb_operators::{
     Epoch,
     checkpoint::{Kind, Merge},
@@ -318,6 +319,7 @@ impl Work {
             .insert(path.clone());
         let bytes = file.len() as u64;
         self.store.put(&path, file)?;
+        fault::point("merged");
         self.status.merged(bytes);
         new.push(ShardEntry {
             kind: job.kind.name.into(),

@@ -2,7 +2,7 @@
 
 use super::{
     error::CheckpointError,
-    manifest::{Gap, Manifest, ShardEntry},
+    manifest::{Manifest, ShardEntry},
     merge::Merged,
     shard::range_of,
     status::Status,
@@ -13,7 +13,7 @@ use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
     checkpoint::{Damaged, Kind, Restored, Row},
-    publish::BoundOffsets,
+    publish::{BoundOffsets, Lost},
 };
 use std::{
     iter,
@@ -66,7 +66,7 @@ impl Found {
     }
 
     /// Records that were missing when they were wanted.
-    pub fn gaps(&self) -> &[Gap] {
+    pub fn gaps(&self) -> &[Lost] {
         &self.manifest.gaps
     }
 
@@ -107,6 +107,10 @@ impl Found {
 impl Restored for Found {
     fn epoch(&self) -> Epoch {
         self.manifest.epoch
+    }
+
+    fn refuse(&self, damaged: Damaged) {
+        self.fail(CheckpointError::Rows(damaged));
     }
 
     fn rows(&self, kind: &'static Kind, share: usize, of: usize) -> Box<dyn Iterator<Item = Row> + Send> {

@@ -6,7 +6,10 @@
 use super::{checksum, error::CheckpointError, names};
 use bytes::Bytes;
 use dbb_events::Micros;
-use dbb_operators::{Epoch, publish::BoundOffsets};
+use dbb_operators::{
+    Epoch,
+    publish::{BoundOffsets, Lost},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -34,12 +37,15 @@ pub struct Manifest {
     pub hash: String,
     /// True at the end of the input.
     pub is_last: bool,
+    /// The views whose state it is.
+    #[serde(default)]
+    pub views: Vec<String>,
     /// Each kind of state, and the version of its rows.
     pub kinds: BTreeMap<String, u16>,
     /// For each partition the offset of the next record.
     pub offsets: Vec<Next>,
     /// Records that the source no longer had when they were wanted.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<Lost>,
     /// The files, of each kind the older first.
     pub shards: Vec<ShardEntry>,
 }
@@ -53,19 +59,6 @@ pub struct Next {
     pub partition: i32,
     /// Everything below this offset is in the state.
     pub next: u64,
-}
-
-/// Records of a partition that nobody has any more.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Gap {
-    /// The topic, or the path of the file.
-    pub stream: Arc<str>,
-    /// The partition.
-    pub partition: i32,
-    /// The first offset that is missing.
-    pub from: u64,
-    /// The first that is not.
-    pub to: u64,
 }
 
 /// What a shard is to those beside it.
@@ -194,6 +187,7 @@ mod tests {
             at: Micros(1),
             written_at: Micros(2),
             pipeline: "p".into(),
+            views: Vec::new(),
             generation: 7,
             by: "0.1.0".into(),
             hash: checksum::NAME.into(),

@@ -39,7 +39,7 @@ pub use committer::{Commit, Committer, CommitterPorts, CommitterSettings};
 pub use error::CheckpointError;
 pub use find::{Listed, find, list, open, verify};
 pub use found::{Found, OnError};
-pub use manifest::{FORMAT, Gap, Manifest, Next, Role, ShardEntry};
+pub use manifest::{FORMAT, Manifest, Next, Role, ShardEntry};
 pub use shard::look;
 pub use status::{Figures, Newest, Status};
 pub use store::Store;

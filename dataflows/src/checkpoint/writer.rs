@@ -14,6 +14,7 @@ use super::{
     status::Status,
     store::Store,
 };
+use crate::runtime::fault;
 use crossbeam_channel::Receiver;
 use dbb_events::Micros;
 use dbb_operators::{
@@ -141,6 +142,7 @@ impl Writer {
                     checksum,
                     remember,
                 };
+                fault::point("shards_write");
                 persist(&self.status, self.settings.give_up, || {
                     self.store.put(&entry.path, file.clone())
                 })?;

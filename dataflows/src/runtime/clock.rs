@@ -22,17 +22,19 @@ use timely::{
     },
 };
 
-/// See the module. It stops, and with it every epoch ends, once `control` says the work is finished.
+/// See the module. It begins after the epoch that was `restored`, if one was. It stops, and with it every epoch ends, once `control` says the work is finished.
 pub fn clock<'s>(
     scope: Scope<'s, Epoch>,
     tick: Duration,
+    restored: Option<Epoch>,
     control: Arc<Control>,
     now: impl Fn() -> Micros + 'static,
 ) -> Stream<'s, Epoch, Vec<Micros>> {
     let announces = scope.worker().index() == 0;
     source::<_, CapacityContainerBuilder<Vec<Micros>>, _, _>(scope, "clock", |capability, info| {
         let activator = scope.activator_for(info.address.clone());
-        let mut capability = announces.then_some(capability);
+        let first_epoch = restored.map_or(0, |restored| restored.saturating_add(1));
+        let mut capability = announces.then(|| capability.delayed(&first_epoch));
         let mut last = std::time::Instant::now();
         let mut first = true;
         move |output| {

@@ -28,6 +28,7 @@ pub struct Control {
     first: usize,
     stopping: AtomicBool,
     finished: AtomicBool,
+    leaving: AtomicBool,
     failure: Mutex<Option<Failure>>,
     /// Parts of sources that were given up.
     faults: AtomicU64,
@@ -59,6 +60,7 @@ impl Control {
             first,
             stopping: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             failure: Mutex::new(None),
             faults: AtomicU64::new(0),
             drained: (0..workers).map(|_| AtomicBool::new(false)).collect(),
@@ -101,7 +103,7 @@ impl Control {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get_or_insert(failure);
-        self.finished.store(true, Ordering::Release);
+        self.leave();
     }
 
     /// Why this process cannot go on.
@@ -112,14 +114,26 @@ impl Control {
             .clone()
     }
 
-    /// Says that the work is done: the clock stops and every worker leaves.
+    /// Says that the work is done: the clock stops, and every worker leaves once all epochs have ended and the last
+    /// checkpoint is on its way.
     pub fn finish(&self) {
         self.finished.store(true, Ordering::Release);
     }
 
-    /// True once the workers should leave.
+    /// True once the work is done, or cannot go on.
     pub fn is_finished(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+
+    /// Says that there is no time left, or no use: every worker leaves at once.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+        self.finish();
+    }
+
+    /// True once the workers must leave, whatever is left to do.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Counts a part of a source, such as a damaged file, that was given up while the rest goes on.

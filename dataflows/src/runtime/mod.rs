@@ -3,9 +3,15 @@
 pub mod bindings;
 pub mod clock;
 pub mod control;
+pub mod fault;
+pub mod gate;
+pub mod manifest;
+pub mod offers;
 pub mod panic;
 pub mod read;
 
 pub use bindings::Bindings;
 pub use clock::clock;
 pub use control::{Control, Failure};
+pub use gate::Gate;
+pub use offers::Offers;

@@ -6,18 +6,22 @@
 //! ```
 //!
 //! In:    ticks.
-//! Out:   records, each with the time it was read; for each partition, how far it has been emitted.
+//! Out:   records, each with the time it was read; for each partition, how far it has been emitted; what is missing.
 //! State: the bindings of the open epochs.
 //!
-//! Views are made from the beginning of a source: what an earlier run has handled is emitted too, as known, and
-//! never acked again.
+//! Views are made from the beginning of a source, or go on from a checkpoint: what an earlier run has handled is
+//! emitted too, as known, and never acked again.
 //!
-//! Frontier: an epoch ends when the next tick is heard. No more than `max_in_flight` records are on
+//! Frontier: an epoch ends when the next tick is heard; what was emitted by the end of one at which a checkpoint is due
+//! is offered to it. Nothing is polled until the gate is open. No more than `max_in_flight` records are on
 //! their way at once: then nothing is polled until outcomes are durable.
 
-use super::{Bindings, Control};
+use super::{Bindings, Control, Gate, Offers, fault};
 use dbb_events::{Due, Micros, Received};
-use dbb_operators::{Again, Epoch, Incoming, publish::Bound};
+use dbb_operators::{
+    Again, Epoch, Incoming,
+    publish::{Bound, Lost},
+};
 use dbb_sources::{Partition, Polled, Source};
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 use timely::{
@@ -51,16 +55,39 @@ pub struct Records<'s> {
     pub records: Stream<'s, Epoch, Vec<Incoming>>,
     /// Of each partition, how far it has been emitted by the end of an epoch.
     pub bounds: Stream<'s, Epoch, Vec<Bound>>,
+    /// Records that it was to emit and does not have any more.
+    pub lost: Stream<'s, Epoch, Vec<Lost>>,
+}
+
+/// How a source is read.
+pub struct Terms {
+    /// The most records on their way at once.
+    pub max_in_flight: usize,
+    /// When to begin.
+    pub gate: Gate,
+    /// What is told to checkpoints, where there are any.
+    pub offers: Option<Offers>,
+    /// What earlier runs have found missing, where this reader is the one to tell.
+    pub lost: Vec<Lost>,
+    /// Hears of each loss found now, on this worker.
+    pub on_lost: Box<dyn Fn(&Lost)>,
 }
 
 /// Records of `reading.source`. See the module.
 pub fn read<'s>(
     ticks: Stream<'s, Epoch, Vec<()>>,
     reading: Rc<RefCell<Reading>>,
-    max_in_flight: usize,
+    terms: Terms,
     control: Arc<Control>,
     now: impl Fn() -> Micros + 'static,
 ) -> Records<'s> {
+    let Terms {
+        max_in_flight,
+        gate,
+        mut offers,
+        lost: mut found,
+        on_lost,
+    } = terms;
     let scope = ticks.scope();
     let index = scope.worker().index();
     let mut builder = OperatorBuilder::new("read".into(), scope);
@@ -70,26 +97,44 @@ pub fn read<'s>(
     let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Incoming>>>::from(output);
     let (bounds_output, bounds) = builder.new_output();
     let mut bounds_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Bound>>>::from(bounds_output);
+    let (lost_output, lost) = builder.new_output();
+    let mut lost_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Lost>>>::from(lost_output);
     let activator = scope.activator_for(info.address.clone());
     let wake = scope.worker().sync_activator_for(info.address.to_vec());
-    reading.borrow_mut().source.set_waker(Arc::new(move || {
-        // It fails only when the worker has gone, and then nobody waits.
-        let _ = wake.activate();
-    }));
-    // Both are of the newest tick heard.
-    let mut newest: Option<[Capability<Epoch>; 2]> = None;
+    let mut begins: Vec<Bound> = {
+        let source = &mut reading.borrow_mut().source;
+        source.set_waker(Arc::new(move || {
+            // It fails only when the worker has gone, and then nobody waits.
+            let _ = wake.activate();
+        }));
+        source.begins().into_iter().map(bound).collect()
+    };
+    // A partition of which nothing comes goes on where it is.
+    if let Some(offers) = &mut offers {
+        begins.iter().cloned().for_each(|begin| offers.bind(begin));
+    }
+    // All are of the newest tick heard.
+    let mut newest: Option<[Capability<Epoch>; 3]> = None;
     let mut batch: Vec<Received> = Vec::with_capacity(POLL);
     builder.build(move |_| {
         move |frontiers| {
             input.for_each_stamp(|tick, _| {
-                if let (Some(records), Some(bounds)) = (tick.retain_least(0), tick.retain_least(1))
+                let outputs = (tick.retain_least(0), tick.retain_least(1), tick.retain_least(2));
+                if let (Some(records), Some(bounds), Some(lost)) = outputs
                     && newest
                         .as_ref()
-                        .is_none_or(|[newest, _]| records.time() > newest.time())
+                        .is_none_or(|[newest, ..]| records.time() > newest.time())
                 {
-                    newest = Some([records, bounds]);
+                    newest = Some([records, bounds, lost]);
                 }
             });
+            if let Some(offers) = &mut offers {
+                if frontiers[0].is_empty() {
+                    offers.passed(None);
+                } else if let Some([newest, ..]) = &newest {
+                    offers.passed(Some(*newest.time()));
+                }
+            }
             let mut reading = reading.borrow_mut();
             let reading = &mut *reading;
             if control.is_stopping() || control.is_finished() || frontiers[0].is_empty() {
@@ -98,9 +143,15 @@ pub fn read<'s>(
             if reading.finished {
                 newest = None;
             }
-            let Some([capability, of_bounds]) = newest.as_ref() else {
+            let Some([capability, of_bounds, of_lost]) = newest.as_ref().filter(|_| gate.is_open()) else {
                 return;
             };
+            if !begins.is_empty() {
+                let mut bounds = bounds_output.activate();
+                bounds
+                    .session_with_builder(of_bounds)
+                    .give_iterator(std::mem::take(&mut begins).into_iter());
+            }
             let room = max_in_flight.saturating_sub(reading.bindings.in_flight());
             if room == 0 {
                 return;
@@ -118,6 +169,30 @@ pub fn read<'s>(
                 Err(error) => control.fail(error.to_string()),
             }
             if !batch.is_empty() {
+                fault::point("polled");
+            }
+            // What was polled of their partitions comes after them.
+            for gap in reading.source.take_gaps() {
+                let (partition, next) = bound((gap.partition, gap.to));
+                let lost = Lost {
+                    stream: Arc::clone(&partition.0),
+                    partition: partition.1,
+                    from: gap.from,
+                    to: gap.to,
+                    records: gap.records,
+                    since: now(),
+                };
+                on_lost(&lost);
+                found.push(lost);
+                if let Some(offers) = &mut offers {
+                    offers.bind((partition, next));
+                }
+            }
+            if !found.is_empty() {
+                let mut lost = lost_output.activate();
+                lost.session_with_builder(of_lost).give_iterator(found.drain(..));
+            }
+            if !batch.is_empty() {
                 let read_at = now();
                 let epoch = *capability.time();
                 let (mut output, mut bounds) = (output.activate(), bounds_output.activate());
@@ -129,7 +204,9 @@ pub fn read<'s>(
                     let run = match &mut run {
                         Some(run) if run.is_of(&received) => run,
                         run => {
-                            bounds.give_iterator(run.iter().map(Run::bound));
+                            if let Some(run) = run {
+                                tell(&mut offers, run.bound(), |bound| bounds.give(bound));
+                            }
                             run.insert(Run::new(&received, &*reading.source))
                         }
                     };
@@ -147,14 +224,31 @@ pub fn read<'s>(
                         known,
                     });
                 }
-                bounds.give_iterator(run.iter().map(Run::bound));
+                if let Some(run) = &run {
+                    tell(&mut offers, run.bound(), |bound| bounds.give(bound));
+                }
             }
             if reading.source.caught_up() {
                 control.set_caught_up(index, *capability.time());
             }
         }
     });
-    Records { records, bounds }
+    Records {
+        records,
+        bounds,
+        lost,
+    }
+}
+
+fn bound((partition, next): (Partition, u64)) -> Bound {
+    ((partition.stream, partition.partition), next)
+}
+
+fn tell(offers: &mut Option<Offers>, bound: Bound, give: impl FnOnce(Bound)) {
+    if let Some(offers) = offers {
+        offers.bind(bound.clone());
+    }
+    give(bound);
 }
 
 /// Records of one partition that follow each other.
@@ -198,6 +292,7 @@ pub fn read_due<'s>(
     due: Option<crossbeam_channel::Receiver<Due>>,
     bindings: Rc<RefCell<Bindings>>,
     max_in_flight: usize,
+    gate: Gate,
     control: Arc<Control>,
     now: impl Fn() -> Micros + 'static,
 ) -> Stream<'s, Epoch, Vec<Incoming>> {
@@ -211,7 +306,8 @@ pub fn read_due<'s>(
                 if control.is_stopping() || control.is_finished() || frontier.is_empty() {
                     newest = None;
                 }
-                let (Some(capability), Some(due)) = (newest.as_ref(), due.as_ref()) else {
+                let (Some(capability), Some(due), true) = (newest.as_ref(), due.as_ref(), gate.is_open())
+                else {
                     return;
                 };
                 let mut bindings = bindings.borrow_mut();

@@ -1,6 +1,7 @@
 //! The graph of the site dataflow, as one worker builds it.
 
 use super::{
+    keeping::Kept,
     late::late,
     live::{Ear, LATENESS_WINDOW_US},
     tables::tables,
@@ -8,8 +9,9 @@ use super::{
 };
 use crate::{
     runtime::{
-        Bindings, clock,
-        read::{Reading, Records, read, read_due},
+        Bindings, Gate, Offers, clock,
+        manifest::{manifest, pieces},
+        read::{Reading, Records, Terms, read, read_due},
     },
     views::{self, Name},
 };
@@ -19,7 +21,7 @@ use dbb_operators::{
     decode::decode,
     deliver::{Delivery, Lane, deliver},
     identify::{Remember, identify},
-    publish::{heard, publish, publish_offsets},
+    publish::{heard, publish, publish_missing, publish_offsets},
     route::route,
     views::{
         ingest_backlog::ingest_backlog,
@@ -52,32 +54,80 @@ const LEDGER: Batching = Batching {
     max_wait_ms: 2,
 };
 
-/// Builds it; `probe` follows the ledger.
+/// What the worker follows.
+pub(super) struct Probes<'p> {
+    /// The ledger: what it has passed has durable outcomes.
+    pub(super) ledger: &'p ProbeHandle<Epoch>,
+    /// Checkpoints, where they are kept: what it has passed is with whoever commits them.
+    pub(super) kept: &'p ProbeHandle<Epoch>,
+}
+
+/// Builds it.
 pub(super) fn build(
     worker: &mut Worker,
     shared: &Arc<Shared>,
     reading: &Rc<RefCell<Reading>>,
     due: &Rc<RefCell<Bindings>>,
-    probe: &ProbeHandle<Epoch>,
+    probes: Probes<'_>,
 ) {
     let index = worker.index();
     let control = &shared.control;
     worker.dataflow_named("site", |scope| {
         let live = shared.live.as_ref();
-        let ticks = clock(scope, TICK, Arc::clone(control), now);
+        let kept = shared.kept.as_ref();
+        let keep = kept.map(|kept| &kept.keep);
+        let restored = kept.and_then(Kept::restored);
+        let followed = ProbeHandle::new();
+        let gate = Gate::new(followed.clone(), restored);
+        let mut ticks = clock(scope, TICK, restored, Arc::clone(control), now);
+        // The first worker of this process hears for all.
+        let first = index == shared.place.range().start;
+        if let Some(keep) = keep.filter(|_| first) {
+            let (checkpoints, control) = (Arc::clone(&keep.checkpoints), Arc::clone(control));
+            let mut begins = Some(restored.map_or(0, |restored| restored + 1));
+            ticks = ticks.inspect_core(move |event| {
+                if let Ok((stamp, data)) = event
+                    && let (Some(epoch), Some(at)) = (stamp.least(), data.first())
+                {
+                    if begins.take().is_some_and(|begins| begins != *epoch) {
+                        control.fail("process 0 goes on from another checkpoint than this one found");
+                    }
+                    checkpoints.minted(*epoch, *at);
+                }
+            });
+        }
         let ticks = match live {
             Some(live) => heard(ticks, &live.publisher),
             None => ticks.map(|_| ()),
         };
-        let Records { records, bounds } = read(
+        let ear = live
+            .filter(|live| live.keeps(Name::StreamHealth))
+            .map(|_| Ear::default());
+        let told = ear.clone();
+        let Records {
+            records,
+            bounds,
+            lost,
+        } = read(
             ticks.clone(),
             Rc::clone(reading),
-            shared.max_in_flight,
+            Terms {
+                max_in_flight: shared.max_in_flight,
+                gate: gate.clone(),
+                offers: keep.map(|keep| Offers::new(Arc::clone(&keep.checkpoints), index)),
+                lost: kept.filter(|_| index == 0).map(Kept::lost).unwrap_or_default(),
+                on_lost: Box::new(move |lost| {
+                    if let Some(ear) = &told {
+                        ear.lost(lost);
+                    }
+                }),
+            },
             Arc::clone(control),
             now,
         );
         if let Some(live) = live {
             publish_offsets(bounds, &live.publisher);
+            publish_missing(lost.clone(), &live.publisher);
         }
         // The ledger is one for all, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
@@ -88,22 +138,20 @@ pub(super) fn build(
             } else {
                 Vec::new()
             };
-            tables(ticks.clone(), taken, Arc::clone(control))
+            tables(ticks.clone(), taken, gate.clone(), Arc::clone(control))
         });
         let again = read_due(
             ticks,
             receiver,
             Rc::clone(due),
             shared.max_in_flight,
+            gate,
             Arc::clone(control),
             now,
         );
 
         let seen = Arc::clone(shared);
         let files: Arc<str> = "files".into();
-        let ear = live
-            .filter(|live| live.keeps(Name::StreamHealth))
-            .map(|_| Ear::default());
         let listening = ear.clone();
         let mut decoded = decode(
             scope.concatenate([records, again]),
@@ -159,10 +207,11 @@ pub(super) fn build(
             seconds: shared.remember_seconds,
             epochs: live.and_then(|live| live.settings.remember),
         };
-        let arrivals = identify(arrivals, remember, None, move |_| {
+        let arrivals = identify(arrivals, remember, keep, move |_| {
             repeats.tally.repeat();
             repeats.metrics.repeats(1);
-        });
+        })
+        .probe_with(&followed);
         let routed = Arc::clone(shared);
         let (requests, unroutable) = route(arrivals, Arc::clone(&shared.mapping), move |letter| {
             routed.tally.dead_letter();
@@ -185,12 +234,11 @@ pub(super) fn build(
             let noticing = noticed.clone();
             let mut notices = decoded.facts.completes.clone().map(|_| ());
             let names = decoded.facts.names.clone();
-            let followed = ProbeHandle::new();
             let too_late = views::build(
                 decoded.facts,
                 &live.settings,
                 &live.publisher,
-                None,
+                keep,
                 &followed,
                 move |notice| noticing.notice(notice),
             );
@@ -219,7 +267,12 @@ pub(super) fn build(
                 publish(ingest_backlog(meant, answers.concat(waiting)), &live.publisher);
             }
         }
-        ledger(scope.concatenate(entries), shared).probe_with(probe);
+        let outcomes = ledger(scope.concatenate(entries), shared).probe_with(probes.ledger);
+        if let Some(kept) = kept {
+            let written = if first { kept.take_written() } else { None };
+            let written = pieces(scope, written, restored, TICK);
+            manifest(written, outcomes, lost, kept.commits()).probe_with(probes.kept);
+        }
     });
 }
 

@@ -15,7 +15,7 @@ use anyhow::Context;
 use dbb_events::Micros;
 use dbb_operators::{
     Incoming,
-    publish::Publisher,
+    publish::{Lost, Publisher},
     views::{
         reference,
         stream_health::{Heard, Hearing, Read},
@@ -63,7 +63,7 @@ impl Live {
         settings.clock_skew_us = micros(views.clock_skew_ms, 1000);
         settings.policies = views.policies.clone().into();
         settings.remember = Some(config.identify.remember_seconds.saturating_mul(1000) / EPOCH_MS);
-        let publisher = Publisher::new(views.publish_every());
+        let publisher = Publisher::new(views.publish_every()).endless();
         let Some(hosts) = hosts else {
             let publisher = Arc::new(publisher);
             return Ok(Some(Self {
@@ -84,6 +84,11 @@ impl Live {
             publisher,
             _peers: Some(server),
         }))
+    }
+
+    /// The views that are kept, by name.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.settings.wanted.iter().map(ToString::to_string)
     }
 
     /// True if somebody looks at this view.
@@ -139,6 +144,12 @@ impl Ear {
             appended_at: incoming.received.appended_at,
             created_at,
         });
+    }
+
+    /// Notes records that are lost.
+    pub(super) fn lost(&self, lost: &Lost) {
+        let mut hearing = self.0.borrow_mut();
+        hearing.lost(&lost.stream, lost.partition, lost.records.unwrap_or(0), lost.to);
     }
 
     /// What was heard since the last call; who is given `statistics` asks them for the lag of all partitions.

@@ -16,6 +16,7 @@ mod catalogue;
 mod graph;
 mod history;
 mod join;
+mod keeping;
 mod late;
 mod listings;
 mod live;
@@ -135,17 +136,24 @@ fn run_as(
         ledger = config.ledger.shown_url(),
         "holding the ledger"
     );
+    let control = Arc::new(Control::of(place.range()));
+    // Whoever wrote there before does so no more: what is found is the last.
+    let opened = keeping::Opened::of(config, live.as_ref(), &control)?;
+    if let (Some(live), Some(epoch)) = (&live, opened.as_ref().and_then(keeping::Opened::restored)) {
+        live.publisher.goes_on_after(epoch);
+    }
+    let begin = match (&live, &opened) {
+        (Some(_), Some(opened)) => opened.begin().unwrap_or(Begin::Oldest),
+        (Some(_), None) => Begin::Oldest,
+        (None, _) => Begin::Unhandled,
+    };
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
     let (sources, lag) = open::open(
         config,
         place,
         Extent {
             once: options.run_once,
-            begin: if config.views.are_kept() {
-                Begin::Oldest
-            } else {
-                Begin::Unhandled
-            },
+            begin,
         },
         offsets,
     )?;
@@ -169,10 +177,16 @@ fn run_as(
         }
         _ => None,
     };
-    let control = Arc::new(Control::of(place.range()));
     if catalogue.is_some() || listings.is_some() {
         control.expect_tables();
     }
+    let (kept, keepers) = match opened {
+        Some(opened) => {
+            let (kept, keepers) = opened.start(config, place, generation, &control)?;
+            (Some(kept), Some(keepers))
+        }
+        None => (None, None),
+    };
     let (ledger_thread, ledger_port, due) = if place.is_first() {
         threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?
     } else {
@@ -203,6 +217,8 @@ fn run_as(
         listings: Mutex::new(listings),
         statistics: lag.statistics(),
         waiting: Mutex::new(waiting),
+        patience: Duration::from_secs(config.shutdown.drain_seconds),
+        kept,
         routes_any: !config.routes.is_empty(),
     });
     let mut watch = watch::Watch::new(watch::Watched {
@@ -217,6 +233,7 @@ fn run_as(
             .collect(),
         ledger,
         lag,
+        checkpoints: keepers.as_ref().map(keeping::Keepers::status),
         shared: Arc::clone(&shared),
     });
     let workers = {
@@ -242,6 +259,14 @@ fn run_as(
     // The ports hang on `shared`: without them the threads have nothing to wait for.
     let ledger = watch.into_ledger();
     drop(shared);
+    if let Some(keepers) = keepers {
+        let patience = if control.is_leaving() {
+            0
+        } else {
+            config.shutdown.drain_seconds
+        };
+        keepers.join(Duration::from_secs(patience));
+    }
     repositories.into_iter().for_each(threads::Repository::join);
     ledger_thread.join();
     report.unreadable_parts = control.faults();

@@ -9,7 +9,7 @@
 //! Out:   changes, names, complete listings, contents of Rucio datasets.
 //! State: none of its own.
 
-use crate::runtime::Control;
+use crate::runtime::{Control, Gate};
 use dbb_operators::{
     Epoch,
     facts::{Change, Complete, DidName, Said, Told},
@@ -52,6 +52,7 @@ pub(super) struct Tabled<'s> {
 pub(super) fn tables<'s>(
     ticks: Stream<'s, Epoch, Vec<()>>,
     mut tables: Vec<Box<dyn Table>>,
+    gate: Gate,
     control: Arc<Control>,
 ) -> Tabled<'s> {
     let scope = ticks.scope();
@@ -99,6 +100,9 @@ pub(super) fn tables<'s>(
             let [Some(changed), Some(named), Some(completed), Some(heard)] = &newest else {
                 return;
             };
+            if !gate.is_open() {
+                return;
+            }
             for table in &mut tables {
                 match table.poll(&mut told) {
                     Ok(Polled::More) => activator.activate(),

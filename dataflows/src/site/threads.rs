@@ -1,7 +1,11 @@
 //! The threads beside the workers: one for the ledger, one for each repository.
 
 use super::history::LedgerHistory;
-use crate::{cluster::Place, config::Config, runtime::Control};
+use crate::{
+    cluster::Place,
+    config::Config,
+    runtime::{Control, fault},
+};
 use anyhow::Context;
 use crossbeam_channel::{Receiver, TrySendError};
 use dbb_events::{Due, Entry, Request, Settled};
@@ -115,6 +119,7 @@ pub(super) fn ledger(
     let batches = served.batches.clone();
     let bridge = Builder::new().name("ledger in".into()).spawn(move || {
         for batch in &batches {
+            fault::point("ledger_write");
             if entries_in.send((batch.id, batch.requests)).is_err() {
                 break;
             }
@@ -126,7 +131,10 @@ pub(super) fn ledger(
     let metrics = metrics.clone();
     let ports = LedgerPorts {
         entries,
-        answer: Box::new(move |id| served.answer(id, Vec::new())),
+        answer: Box::new(move |id| {
+            fault::point("ledger_written");
+            served.answer(id, Vec::new());
+        }),
         due: Box::new(move |due| match due_in.try_send(due) {
             Ok(()) => None,
             Err(TrySendError::Full(due) | TrySendError::Disconnected(due)) => Some(due),

@@ -8,7 +8,7 @@ use super::{
     open::Lag,
     work::{Shared, now},
 };
-use crate::{cluster::Members, runtime::Control};
+use crate::{checkpoint::Status, cluster::Members, runtime::Control};
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::{
     butler::ButlerStats,
@@ -51,6 +51,8 @@ pub(super) struct Watched {
     pub(super) repositories: Vec<(Arc<str>, Arc<ButlerStats>)>,
     pub(super) ledger: Ledger,
     pub(super) lag: Lag,
+    /// How checkpoints are doing, where they are kept.
+    pub(super) checkpoints: Option<Status>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -167,7 +169,8 @@ impl Watch {
                         drain_seconds,
                         "not everything has an outcome yet: it will be read again"
                     );
-                    finish();
+                    members.iter().for_each(|members| members.finish());
+                    control.leave();
                 }
                 continue;
             }
@@ -215,6 +218,9 @@ impl Watch {
         let on = &mut self.on;
         let (in_flight, oldest) = on.control.in_flight();
         on.metrics.progress(in_flight, oldest);
+        if let Some(checkpoints) = &on.checkpoints {
+            checkpoints.tell(now(), &on.metrics, &on.health);
+        }
         match on.ledger_health.condition() {
             Condition::Ok => on.health.clear("ledger"),
             Condition::Failing { message, .. } | Condition::Fatal { message } => {

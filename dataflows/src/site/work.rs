@@ -1,9 +1,17 @@
 //! What each timely worker does: build its part of the dataflow, step, and ack what is durable.
 
-use super::{catalogue::Catalogue, graph, listings::Listed, live::Live, report::Tallied, tables::Table};
+use super::{
+    catalogue::Catalogue,
+    graph::{self, Probes},
+    keeping::Kept,
+    listings::Listed,
+    live::Live,
+    report::Tallied,
+    tables::Table,
+};
 use crate::{
     cluster::Place,
-    runtime::{Bindings, Control, read::Reading},
+    runtime::{Bindings, Control, fault, read::Reading},
 };
 use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
@@ -15,7 +23,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use timely::{dataflow::ProbeHandle, worker::Worker};
 
@@ -52,6 +60,10 @@ pub(super) struct Shared {
     pub(super) statistics: Option<KafkaStatistics>,
     /// What waited in the ledger at the start, for the view of it; taken by the first worker that builds it.
     pub(super) waiting: Mutex<Vec<Settled>>,
+    /// How long the workers wait for the end of the last epoch.
+    pub(super) patience: Duration,
+    /// What goes on from run to run, where checkpoints are kept.
+    pub(super) kept: Option<Kept>,
     /// Without a route no file is meant for any repository.
     pub(super) routes_any: bool,
 }
@@ -98,13 +110,27 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         finished: false,
     }));
     let due = Rc::new(RefCell::new(Bindings::default()));
-    let probe = ProbeHandle::new();
-    graph::build(worker, shared, &reading, &due, &probe);
+    let (probe, kept) = (ProbeHandle::new(), ProbeHandle::new());
+    graph::build(
+        worker,
+        shared,
+        &reading,
+        &due,
+        Probes {
+            ledger: &probe,
+            kept: &kept,
+        },
+    );
 
     let mut handled = Offsets::new();
-    while !control.is_finished() {
+    let mut finished: Option<Instant> = None;
+    while !(control.is_leaving() || control.is_finished() && probe.done() && kept.done()) {
         worker.step_or_park(Some(TICK));
         control.beat(index);
+        if control.is_finished() && finished.get_or_insert_with(Instant::now).elapsed() > shared.patience {
+            tracing::warn!("the last epoch has not ended in time");
+            control.leave();
+        }
         let frontier = probe.with_frontier(|frontier| frontier.first().copied());
         let mut reading = reading.borrow_mut();
         handled.extend(reading.bindings.close(frontier));
@@ -120,6 +146,9 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         let idle = reading.bindings.in_flight() == 0 && due.in_flight() == 0 && handled.is_empty();
         control.set_drained(index, reading.finished && idle && !sent_again);
     }
+    if control.is_finished() && !control.is_leaving() {
+        fault::point("drained");
+    }
     let mut reading = reading.borrow_mut();
     if let Err(error) = reading.source.flush() {
         tracing::warn!(%error, "the last offsets were not stored: their events will be read again, and known");
@@ -134,6 +163,7 @@ fn ack(source: &mut dyn Source, handled: &mut Offsets, control: &Control) {
     if handled.is_empty() {
         return;
     }
+    fault::point("offsets_commit");
     match source.ack(handled) {
         Ok(()) => handled.clear(),
         Err(error) if error.is_transient() => tracing::warn!(%error, "offsets are not stored yet"),

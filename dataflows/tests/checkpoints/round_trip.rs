@@ -4,8 +4,12 @@ use crate::{
     rows::{Dice, Fold, Handed, SEEN, SUMS, THINGS, changes},
     site::{Site, Wanted, assert_holds, found, rows, store},
 };
-use dbb::checkpoint::{Gap, Role, list};
-use dbb_operators::checkpoint::{Restored, spread};
+use dbb::checkpoint::{Role, list};
+use dbb_events::Micros;
+use dbb_operators::{
+    checkpoint::{Restored, spread},
+    publish::Lost,
+};
 use dbb_test_services::{scratch, wait_until};
 use std::{fs, time::Duration};
 
@@ -236,11 +240,13 @@ fn only_the_newest_manifests_and_what_they_name_are_kept() {
 fn offsets_and_gaps_are_carried_on_from_manifest_to_manifest() {
     let folder = scratch("checkpoint").unwrap();
     let store = store(folder.path());
-    let gap = |from| Gap {
+    let gap = |from| Lost {
         stream: "topic".into(),
         partition: 0,
         from,
         to: from + 5,
+        records: Some(5),
+        since: Micros(7),
     };
     let site = Site::start(&Wanted {
         processes: 2,

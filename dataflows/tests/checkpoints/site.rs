@@ -3,14 +3,14 @@
 use crate::rows::{Fold, Handed, KINDS};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use dbb::checkpoint::{
-    CheckpointError, Commit, Committer, CommitterPorts, CommitterSettings, Found, Gap, Manifest, Settings,
-    Status, Store, Writer, WriterPorts, WriterSettings, Written, find,
+    CheckpointError, Commit, Committer, CommitterPorts, CommitterSettings, Found, Manifest, Settings, Status,
+    Store, Writer, WriterPorts, WriterSettings, Written, find,
 };
 use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
     checkpoint::{Collected, Kind, Restored},
-    publish::BoundOffsets,
+    publish::{BoundOffsets, Lost},
 };
 use std::{
     collections::BTreeMap,
@@ -142,6 +142,7 @@ impl Site {
         };
         let settings = CommitterSettings {
             pipeline: PIPELINE.into(),
+            views: Vec::new(),
             generation: wanted.generation,
             keep: wanted.keep,
             give_up: wanted.give_up,
@@ -186,7 +187,7 @@ impl Site {
     }
 
     /// Commits what was collected last.
-    pub(crate) fn commit(&self, gaps: Vec<Gap>) -> Result<Manifest, CheckpointError> {
+    pub(crate) fn commit(&self, gaps: Vec<Lost>) -> Result<Manifest, CheckpointError> {
         let mut written = Vec::new();
         for _ in &self.collected {
             crossbeam_channel::select! {

@@ -23,3 +23,12 @@ pub use kept::{kept, sum};
 pub use kind::{Add, Damaged, Give, Kind, Merge, Rows, spread};
 pub use meeting::{Checkpoints, Collected, Part, PartKey};
 pub use restored::{Keep, Restored, Row, restored};
+
+/// Every kind of state there is.
+pub fn kinds() -> Vec<&'static Kind> {
+    vec![
+        &crate::identify::KIND,
+        &crate::distinct::ATTEMPTS,
+        &crate::distinct::SAID,
+    ]
+}

@@ -16,9 +16,11 @@
 
 mod asks;
 mod keepers;
+mod missing;
 mod publisher;
 
 pub use asks::heard;
+pub use missing::{AllMissing, Lost, Missing, publish_missing};
 pub use publisher::Publisher;
 
 pub(crate) use keepers::kept;
@@ -50,6 +52,8 @@ pub struct Published {
     pub at: Micros,
     /// What had been read by its end: the views are the fold of exactly these records.
     pub offsets: BoundOffsets,
+    /// Of these, the records that nobody has any more: the views are without them.
+    pub missing: AllMissing,
     /// The views by name. `replicas` only where it was asked for, and those of this process alone.
     pub tables: BTreeMap<&'static str, Arc<dyn Table>>,
 }
@@ -62,6 +66,8 @@ pub enum Part {
     NotAsked,
     /// What has been read.
     Offsets(BoundOffsets),
+    /// What will never be read.
+    Missing(AllMissing),
 }
 
 /// Whose piece: the name of the view, and the worker.
@@ -97,10 +103,8 @@ pub fn publish_offsets(bounds: Stream<'_, Epoch, Vec<Bound>>, publisher: &Arc<Pu
         OFFSETS,
         |_, epoch| epoch,
         move |bounds, _| {
-            for (partition, next) in bounds {
-                let known = offsets.entry(partition).or_default();
-                *known = next.max(*known);
-            }
+            // One worker reads a partition, and tells of it in order: a smaller one is that of another topic of the name.
+            offsets.extend(bounds);
             Part::Offsets(offsets.clone())
         },
     );

@@ -1,6 +1,6 @@
 //! Where parts meet. One for the process.
 
-use super::{BoundOffsets, END, Part, PartKey, Published, asks::Word};
+use super::{AllMissing, BoundOffsets, END, Part, PartKey, Published, asks::Word};
 use crate::{
     Epoch,
     views::{Chained, Table},
@@ -8,7 +8,10 @@ use crate::{
 use dbb_events::Micros;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,9 +21,12 @@ const KEPT: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Publisher {
     every: Epoch,
-    after: Option<Epoch>,
+    /// The first epoch that may be published.
+    first: AtomicU64,
     /// How many processes publish.
     processes: usize,
+    /// The end is published too.
+    ends: bool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -62,16 +68,28 @@ impl Publisher {
     pub fn after(every: Epoch, after: Option<Epoch>) -> Self {
         Self {
             every,
-            after,
+            first: AtomicU64::new(after.map_or(0, |after| after.saturating_add(1))),
             processes: 1,
+            ends: true,
             state: Mutex::default(),
             changed: Condvar::new(),
         }
     }
 
+    /// Says, before the dataflow is built, that epochs go on after that of a checkpoint.
+    pub fn goes_on_after(&self, epoch: Epoch) {
+        self.first.store(epoch.saturating_add(1), Ordering::Relaxed);
+    }
+
     /// The same, as one of so many processes, each of which publishes; without it, only the first one does.
     pub fn one_of(mut self, processes: usize) -> Self {
         self.processes = processes.max(1);
+        self
+    }
+
+    /// The same, where the end of the input is that of the process alone: nothing is published at it.
+    pub fn endless(mut self) -> Self {
+        self.ends = false;
         self
     }
 
@@ -121,9 +139,9 @@ impl Publisher {
     pub fn due(&self, done: Option<Epoch>, frontier: Option<Epoch>) -> Vec<Epoch> {
         let mut due = Vec::new();
         if self.every > 0 {
-            let done_before = done.max(self.after);
-            let first = done_before
+            let first = done
                 .map_or(0, |done| done.saturating_add(1))
+                .max(self.first.load(Ordering::Relaxed))
                 .div_ceil(self.every);
             // Without a frontier nothing says how far the epochs went: the end covers them.
             let last = frontier.unwrap_or(0);
@@ -133,7 +151,7 @@ impl Publisher {
                     .take_while(|epoch| *epoch < last),
             );
         }
-        if frontier.is_none() && done != Some(END) {
+        if frontier.is_none() && self.ends && done != Some(END) {
             due.push(END);
         }
         due
@@ -335,6 +353,7 @@ const REPLICAS: &str = "replicas";
 
 fn assemble(epoch: Epoch, at: Micros, parts: BTreeMap<PartKey, Part>) -> Published {
     let mut offsets = BoundOffsets::new();
+    let mut missing = AllMissing::new();
     let mut tables: BTreeMap<&'static str, Vec<Arc<dyn Table>>> = BTreeMap::new();
     let mut absent = BTreeSet::new();
     for ((name, _), part) in parts {
@@ -343,6 +362,7 @@ fn assemble(epoch: Epoch, at: Micros, parts: BTreeMap<PartKey, Part>) -> Publish
             Part::NotAsked => {
                 absent.insert(name);
             }
+            Part::Missing(found) => missing.extend(found),
             Part::Offsets(read) => {
                 for (partition, next) in read {
                     let known = offsets.entry(partition).or_default();
@@ -367,6 +387,7 @@ fn assemble(epoch: Epoch, at: Micros, parts: BTreeMap<PartKey, Part>) -> Publish
         epoch,
         at,
         offsets,
+        missing,
         tables,
     }
 }

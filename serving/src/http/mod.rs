@@ -5,7 +5,8 @@
 //! ```
 //!
 //! In:    requests; `?format=json|ndjson|arrow`, `?limit=`, `?columns=a,b`, and `?column=value` of columns of text.
-//! Out:   rows of one epoch, which the headers `dbb-epoch`, `dbb-as-of` and `dbb-offsets` tell.
+//! Out:   rows of one epoch, which the headers `dbb-epoch`, `dbb-as-of` and `dbb-offsets` tell; `dbb-missing` where
+//!        the source no longer had all records.
 //! State: nothing between requests; while one is answered, a batch or two.
 //!
 //! The thread that answers probes only passes bytes on: making them is the work of others.
@@ -275,11 +276,23 @@ fn tell_epoch(headers: &mut HeaderMap, published: &Published) {
         .map(|((stream, partition), next)| format!("{stream}:{partition}={next}"))
         .collect::<Vec<_>>()
         .join(",");
+    let missing = published
+        .missing
+        .iter()
+        .map(|((stream, partition), missing)| {
+            let records = missing.records.map_or("?".into(), |records| records.to_string());
+            format!("{stream}:{partition}={records};since={}", missing.since)
+        })
+        .collect::<Vec<_>>()
+        .join(",");
     for (name, value) in [
         ("dbb-epoch", epoch),
         ("dbb-as-of", published.at.to_string()),
         ("dbb-offsets", offsets),
-    ] {
+    ]
+    .into_iter()
+    .chain((!missing.is_empty()).then_some(("dbb-missing", missing)))
+    {
         if value.len() <= OFFSETS_LENGTH
             && let Ok(value) = HeaderValue::from_str(&value)
         {

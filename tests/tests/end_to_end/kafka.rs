@@ -92,13 +92,18 @@ fn offsets_never_run_ahead_of_outcomes_whatever_restarts() -> Result<()> {
 }
 
 /// The good events of a site and the repositories at which each must have an outcome before its offset is committed.
-struct Watched {
+pub(crate) struct Watched {
     targets: HashMap<String, usize>,
     group: String,
 }
 
 impl Watched {
     fn of(site: &Site) -> Result<Self> {
+        Self::of_group(site, "kfa")
+    }
+
+    /// The same, for what this group has committed.
+    pub(crate) fn of_group(site: &Site, group: &str) -> Result<Self> {
         let good = site
             .expected()?
             .events
@@ -109,7 +114,7 @@ impl Watched {
             .collect();
         Ok(Self {
             targets,
-            group: "kfa".into(),
+            group: group.into(),
         })
     }
 
@@ -129,7 +134,7 @@ impl Watched {
     }
 
     /// Every record below a committed offset has its outcomes in the ledger.
-    fn check(&self, kafka: &Kafka, publisher: &Publisher, site: &Site) -> Result<()> {
+    pub(crate) fn check(&self, kafka: &Kafka, publisher: &Publisher, site: &Site) -> Result<()> {
         // First what is committed: the ledger only grows.
         let places = publisher.places();
         let committed = committed(

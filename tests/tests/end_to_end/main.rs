@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod chaos;
+mod checkpoint;
 mod ctrl_ingestd;
 mod every_kind;
 mod kafka;

@@ -29,7 +29,7 @@ use std::{
 const PARTITIONS: i32 = 3;
 
 /// The events of these nights, in the order received.
-fn nights(topic: &str, names: &[&str]) -> Result<Vec<Recorded>> {
+pub(crate) fn nights(topic: &str, names: &[&str]) -> Result<Vec<Recorded>> {
     let mut all = Vec::new();
     for name in names {
         let path = root().join(format!("tests/data/rucio-events/night-{name}-events.ndjson.gz"));
@@ -44,14 +44,14 @@ fn nights(topic: &str, names: &[&str]) -> Result<Vec<Recorded>> {
 }
 
 /// A site without repositories, which only keeps views.
-struct Viewing {
-    site: Site,
-    sql: String,
-    http: String,
+pub(crate) struct Viewing {
+    pub(crate) site: Site,
+    pub(crate) sql: String,
+    pub(crate) http: String,
 }
 
 impl Viewing {
-    fn new(kafka: &Kafka, topic: &str) -> Result<Self> {
+    pub(crate) fn new(kafka: &Kafka, topic: &str) -> Result<Self> {
         let mut site = Site::unmade(DBB, &[])?;
         site.unset_all();
         let (sql, http) = (
@@ -72,7 +72,7 @@ impl Viewing {
     }
 
     /// Starts it and waits until it has what is there.
-    fn start(&self, arguments: &[&str]) -> Result<Run> {
+    pub(crate) fn start(&self, arguments: &[&str]) -> Result<Run> {
         let mut run = self.site.start(arguments)?;
         run.until("views have caught up", || is_ready(&self.http))?;
         Ok(run)

@@ -1,0 +1,345 @@
+//! Keeping: what of a run is there for the next one, and what was there of the last.
+//!
+//! ```text
+//!   store --newest sound checkpoint--> where the source begins, what operators are given back
+//!   operators, readers --collected--> writer --shards--> dataflow, until outcomes are durable --> committer
+//! ```
+//!
+//! Frontier: a manifest is written when every record below its offsets has a durable outcome. A start may take all of
+//! them for known.
+
+use super::{live::Live, work::now};
+use crate::{
+    checkpoint::{
+        self, CheckpointError, Commit, Committer, CommitterPorts, CommitterSettings, Found, Manifest, Status,
+        Store, Writer, WriterPorts, WriterSettings, Written,
+    },
+    cluster::Place,
+    config::Config,
+    runtime::{
+        Control, fault,
+        manifest::{Piece, Whole},
+    },
+};
+use crossbeam_channel::{Receiver, Sender};
+use dbb_operators::{
+    Epoch,
+    checkpoint::{Checkpoints, Collected, Keep, Restored, kinds},
+    publish::Lost,
+};
+use dbb_sinks::ledger::Generation;
+use dbb_sources::{Begin, Offsets, Partition};
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+impl Piece for Written {
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_last
+    }
+}
+
+/// The store, and what was found there.
+pub(super) struct Opened {
+    store: Store,
+    status: Status,
+    found: Option<Found>,
+    views: Vec<String>,
+}
+
+impl Opened {
+    /// Looks for the checkpoint to go on from; `None` where none are kept.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`]: the store does not answer, or holds what cannot be gone on from.
+    pub(super) fn of(
+        config: &Config,
+        live: Option<&Live>,
+        control: &Arc<Control>,
+    ) -> Result<Option<Self>, CheckpointError> {
+        let Some(store) = Store::open(&config.checkpoint)? else {
+            return Ok(None);
+        };
+        let (status, failed) = (Status::default(), Arc::clone(control));
+        let on_error = Arc::new(move |error: CheckpointError| failed.fail(error.to_string()));
+        let found = match checkpoint::find(&store, &pipeline(config), &kinds(), &status, on_error) {
+            Ok(found) => found,
+            Err(error @ CheckpointError::Kind { .. }) => {
+                tracing::warn!(%error, "views are made anew, from the oldest record there is");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let views: Vec<String> = live.iter().flat_map(|live| live.names()).collect();
+        let found = found.filter(|found| has_all(found.manifest(), &views));
+        match &found {
+            Some(found) => tell(found),
+            None => tracing::info!(store = store.url(), "no checkpoint to go on from"),
+        }
+        Ok(Some(Self {
+            store,
+            status,
+            found,
+            views,
+        }))
+    }
+
+    /// With which record the source begins.
+    pub(super) fn begin(&self) -> Option<Begin> {
+        let found = self.found.as_ref()?;
+        let offsets = found.offsets().into_iter();
+        let offsets: Offsets = offsets
+            .map(|((stream, partition), next)| (Partition { stream, partition }, next))
+            .collect();
+        Some(Begin::At(offsets.into()))
+    }
+
+    /// The epoch of the checkpoint.
+    pub(super) fn restored(&self) -> Option<Epoch> {
+        self.found.as_ref().map(|found| found.epoch())
+    }
+
+    /// Starts the threads that write.
+    ///
+    /// # Errors
+    ///
+    /// There are no threads to be had.
+    pub(super) fn start(
+        self,
+        config: &Config,
+        place: Place,
+        generation: Generation,
+        control: &Arc<Control>,
+    ) -> io::Result<(Kept, Keepers)> {
+        let restored = self.restored();
+        let give_up = Duration::from_secs(config.checkpoint.give_up_seconds);
+        let (checkpoints, collected) = Checkpoints::new(config.checkpoint.every_epochs(), restored);
+        let (piece, written) = crossbeam_channel::unbounded();
+        let writer = self.writer(collected, piece, generation, give_up, control)?;
+        let (commits, committed) = crossbeam_channel::unbounded();
+        let ended = Arc::new(AtomicBool::new(false));
+        let committer = self.committer(
+            committed,
+            Arc::clone(&ended),
+            config,
+            generation,
+            give_up,
+            control,
+        )?;
+        let keepers = Keepers {
+            threads: vec![writer, committer],
+            status: self.status,
+            ended,
+        };
+        let kept = Kept {
+            keep: Keep {
+                checkpoints: Arc::new(checkpoints),
+                restored: self
+                    .found
+                    .clone()
+                    .map(|found| Arc::new(found) as Arc<dyn Restored>),
+            },
+            found: self.found,
+            written: Mutex::new(Some(written)),
+            commits,
+        };
+        Ok((kept, keepers))
+    }
+
+    fn writer(
+        &self,
+        collected: Receiver<Collected>,
+        piece: Sender<Written>,
+        place: Place,
+        generation: Generation,
+        give_up: Duration,
+        control: &Arc<Control>,
+    ) -> io::Result<JoinHandle<()>> {
+        let failed = Arc::clone(control);
+        let settings = WriterSettings {
+            process: place.process,
+            generation: generation.0,
+            after: self.restored().unwrap_or(0),
+            give_up,
+        };
+        let ports = WriterPorts {
+            collected,
+            written: Box::new(move |written| {
+                fault::point("shards_written");
+                // Without a receiver the dataflow has gone, and nobody commits any more.
+                let _ = piece.send(written);
+            }),
+            on_fatal: Box::new(move |error| failed.fail(error.to_string())),
+            status: self.status.clone(),
+        };
+        Writer::start(self.store.clone(), settings, ports)
+    }
+
+    fn committer(
+        &self,
+        commits: Receiver<Commit>,
+        ended: Arc<AtomicBool>,
+        config: &Config,
+        generation: Generation,
+        give_up: Duration,
+        control: &Arc<Control>,
+    ) -> io::Result<JoinHandle<()>> {
+        let failed = Arc::clone(control);
+        let settings = CommitterSettings {
+            pipeline: pipeline(config),
+            views: self.views.clone(),
+            generation: generation.0,
+            keep: config.checkpoint.keep,
+            give_up,
+            kinds: kinds(),
+        };
+        let ports = CommitterPorts {
+            commits,
+            committed: Box::new(move |manifest: &Manifest| {
+                fault::point("manifest_written");
+                tracing::debug!(epoch = manifest.epoch, bytes = manifest.bytes(), "checkpoint");
+                ended.store(manifest.is_last, Ordering::Release);
+            }),
+            on_fatal: Box::new(move |error| match error {
+                CheckpointError::Fenced { .. } => failed.yield_to_another(error.to_string()),
+                _ => failed.fail(error.to_string()),
+            }),
+            now: Box::new(now),
+            status: self.status.clone(),
+        };
+        let previous = self.found.as_ref().map(|found| found.manifest().clone());
+        Committer::start(self.store.clone(), settings, previous, ports)
+    }
+}
+
+/// Whose checkpoints these are.
+fn pipeline(config: &Config) -> String {
+    match &config.source.kafka {
+        Some(kafka) => format!("events of group {}", kafka.group_id),
+        None => "events of files".into(),
+    }
+}
+
+/// False, with a word about it, if a view is wanted whose state is not there.
+fn has_all(manifest: &Manifest, wanted: &[String]) -> bool {
+    let new: Vec<_> = wanted
+        .iter()
+        .filter(|name| !manifest.views.contains(name))
+        .collect();
+    if !new.is_empty() {
+        tracing::warn!(
+            epoch = manifest.epoch,
+            views = ?new,
+            "the checkpoint is without views that are wanted now: all are made anew, from the oldest record there is"
+        );
+    }
+    new.is_empty()
+}
+
+fn tell(found: &Found) {
+    let offsets: Vec<String> = found
+        .offsets()
+        .iter()
+        .map(|((stream, partition), next)| format!("{stream}[{partition}]={next}"))
+        .collect();
+    tracing::info!(
+        epoch = found.epoch(),
+        at = %found.at(),
+        rows = found.manifest().rows(),
+        bytes = found.manifest().bytes(),
+        gaps = found.gaps().len(),
+        offsets = offsets.join(" "),
+        "resuming from a checkpoint"
+    );
+}
+
+/// What the workers have of it.
+pub(super) struct Kept {
+    /// For operators.
+    pub(super) keep: Keep,
+    found: Option<Found>,
+    written: Mutex<Option<Receiver<Written>>>,
+    commits: Sender<Commit>,
+}
+
+impl Kept {
+    /// The epoch that was restored.
+    pub(super) fn restored(&self) -> Option<Epoch> {
+        self.found.as_ref().map(|found| found.epoch())
+    }
+
+    /// What earlier runs have found missing.
+    pub(super) fn lost(&self) -> Vec<Lost> {
+        self.found
+            .iter()
+            .flat_map(|found| found.gaps().to_vec())
+            .collect()
+    }
+
+    /// What this process writes; taken by its first worker.
+    pub(super) fn take_written(&self) -> Option<Receiver<Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Hands checkpoints over to whoever commits them.
+    pub(super) fn commits(&self) -> impl FnMut(Whole<Written>) + 'static {
+        let commits = self.commits.clone();
+        move |whole| {
+            fault::point("manifest_write");
+            // Without a receiver it has told why it could not go on.
+            let _ = commits.send(Commit {
+                written: whole.pieces,
+                gaps: whole.lost,
+            });
+        }
+    }
+}
+
+/// The threads that write checkpoints.
+pub(super) struct Keepers {
+    threads: Vec<JoinHandle<()>>,
+    status: Status,
+    /// The last checkpoint is durable; of the process that commits.
+    ended: Option<Arc<AtomicBool>>,
+}
+
+impl Keepers {
+    /// How they are doing.
+    pub(super) fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    /// Waits for them, once the dataflow has gone; longer than `patience` only for what is being written.
+    pub(super) fn join(self, patience: Duration) {
+        let since = Instant::now();
+        while self.threads.iter().any(|thread| !thread.is_finished()) && since.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.status.leave();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the checkpoints panicked");
+            }
+        }
+        let newest = self.status.figures().newest.map(|newest| newest.epoch);
+        match self.ended.map(|ended| ended.load(Ordering::Acquire)) {
+            None => {}
+            Some(true) => tracing::info!(epoch = newest, "the last checkpoint is written"),
+            Some(false) => tracing::warn!(
+                epoch = newest,
+                "the last checkpoint is not written: what came after that of this epoch will be read again"
+            ),
+        }
+    }
+}

@@ -109,10 +109,6 @@ impl Restored for Found {
         self.manifest.epoch
     }
 
-    fn refuse(&self, damaged: Damaged) {
-        self.fail(CheckpointError::Rows(damaged));
-    }
-
     fn rows(&self, kind: &'static Kind, share: usize, of: usize) -> Box<dyn Iterator<Item = Row> + Send> {
         let of_kind = |shard: &&ShardEntry| shard.kind == kind.name;
         let shards: Vec<_> = self.manifest.shards.iter().filter(of_kind).cloned().collect();

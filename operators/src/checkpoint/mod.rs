@@ -26,9 +26,18 @@ pub use restored::{Keep, Restored, Row, restored};
 
 /// Every kind of state there is.
 pub fn kinds() -> Vec<&'static Kind> {
+    use crate::{distinct, identify, replicas, views};
     vec![
-        &crate::identify::KIND,
-        &crate::distinct::ATTEMPTS,
-        &crate::distinct::SAID,
+        &identify::KIND,
+        &distinct::ATTEMPTS,
+        &distinct::SAID,
+        &replicas::REPLICAS,
+        &replicas::FLOORS,
+        &views::transfers::KIND,
+        &views::failures::KIND,
+        &views::rules::KIND,
+        &views::lost_files::KIND,
+        &views::dataset_progress::KIND,
+        &views::listings::KIND,
     ]
 }

@@ -31,14 +31,14 @@ use std::sync::Arc;
 use ustr::Ustr;
 
 /// Files and their replicas.
-pub(super) static REPLICAS: Kind = Kind {
+pub(crate) static REPLICAS: Kind = Kind {
     name: "replicas",
     version: 1,
     merge: Merge::Newest,
 };
 
 /// What holds for all files. Another number of tables is another version.
-pub(super) static FLOORS: Kind = Kind {
+pub(crate) static FLOORS: Kind = Kind {
     name: "replica_floors",
     version: 1,
     merge: Merge::Sum(later),

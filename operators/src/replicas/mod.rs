@@ -34,6 +34,7 @@ mod watermark;
 mod whole;
 mod words;
 
+pub(crate) use kept::{FLOORS, REPLICAS};
 pub use snapshot::{Snapshot, VIEW, schema};
 
 use crate::{

@@ -162,7 +162,7 @@ pub fn dataset_progress<'s>(
 }
 
 /// The newest step of each file, in a checkpoint.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "dataset_progress",
     version: 1,
     merge: Merge::Sum(sum::<Newest<(Micros, EventId, Step)>>),

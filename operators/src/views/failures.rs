@@ -96,7 +96,7 @@ impl ViewRow for Failures {
 type Tally = ((isize, isize), (Newest<Reverse<Micros>>, Newest<Micros>));
 
 /// The tallies in a checkpoint.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "failures",
     version: 1,
     merge: Merge::Sum(sum::<Tally>),

@@ -23,7 +23,7 @@ use differential_dataflow::VecCollection;
 pub type Listing = Newest<(Micros, Vec<DidKey>)>;
 
 /// The newest listings, in a checkpoint.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "listings",
     version: 1,
     merge: Merge::Sum(sum::<Listing>),

@@ -103,7 +103,7 @@ impl Multiply<isize> for LostFile {
 }
 
 /// The files ever lost, in a checkpoint.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "lost_files",
     version: 1,
     merge: Merge::Sum(sum::<LostFile>),

@@ -163,7 +163,7 @@ impl Multiply<isize> for Known {
 }
 
 /// What is known of each rule, in a checkpoint.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "rules",
     version: 1,
     merge: Merge::Sum(sum::<Known>),

@@ -209,7 +209,7 @@ fn row(of: Route, counts: &[(&Of, isize)]) -> Transfers {
 }
 
 /// The counts in a checkpoint; what a bucket means is part of its version.
-static KIND: Kind = Kind {
+pub(crate) static KIND: Kind = Kind {
     name: "transfers",
     version: 1,
     merge: Merge::Sum(sum::<isize>),

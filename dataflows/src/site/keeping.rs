@@ -126,21 +126,18 @@ impl Opened {
         let give_up = Duration::from_secs(config.checkpoint.give_up_seconds);
         let (checkpoints, collected) = Checkpoints::new(config.checkpoint.every_epochs(), restored);
         let (piece, written) = crossbeam_channel::unbounded();
-        let writer = self.writer(collected, piece, generation, give_up, control)?;
+        let mut threads = vec![self.writer(collected, piece, place, generation, give_up, control)?];
         let (commits, committed) = crossbeam_channel::unbounded();
         let ended = Arc::new(AtomicBool::new(false));
-        let committer = self.committer(
-            committed,
-            Arc::clone(&ended),
-            config,
-            generation,
-            give_up,
-            control,
-        )?;
+        // One process commits, for all.
+        if place.is_first() {
+            let ended = Arc::clone(&ended);
+            threads.push(self.committer(committed, ended, config, generation, give_up, control)?);
+        }
         let keepers = Keepers {
-            threads: vec![writer, committer],
+            threads,
             status: self.status,
-            ended,
+            ended: place.is_first().then_some(ended),
         };
         let kept = Kept {
             keep: Keep {

@@ -82,11 +82,13 @@ pub(super) fn build(
         let mut ticks = clock(scope, TICK, restored, Arc::clone(control), now);
         // The first worker of this process hears for all.
         let first = index == shared.place.range().start;
-        if let Some(keep) = keep.filter(|_| first) {
+        if let Some(keep) = keep {
+            // All workers build the same; one of them tells.
             let (checkpoints, control) = (Arc::clone(&keep.checkpoints), Arc::clone(control));
             let mut begins = Some(restored.map_or(0, |restored| restored + 1));
             ticks = ticks.inspect_core(move |event| {
-                if let Ok((stamp, data)) = event
+                if first
+                    && let Ok((stamp, data)) = event
                     && let (Some(epoch), Some(at)) = (stamp.least(), data.first())
                 {
                     if begins.take().is_some_and(|begins| begins != *epoch) {

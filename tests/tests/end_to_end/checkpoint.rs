@@ -211,7 +211,7 @@ fn what_retention_took_is_missing_from_the_views_which_say_so() -> Result<()> {
             missing == Answer::from([vec![topic.into(), "25".into(), "t".into()]]),
             "{missing:?}"
         );
-        let headers = get(&viewing.http, "/views/rse_usage")?;
+        let headers = get(&viewing.http, "/api/v1/views/rse_usage")?;
         ensure!(
             headers.contains(&format!("dbb-missing: {topic}:0=25;since=")),
             "{headers}"

@@ -174,8 +174,8 @@ mod tests {
     fn a_checkpoint_is_committed_when_its_outcomes_are_durable_with_what_was_lost_by_then() {
         timely::execute_directly(|worker| {
             let (sender, receiver) = crossbeam_channel::unbounded();
-            let mut outcomes = InputHandle::<Epoch, Vec<()>>::new();
-            let mut losses = InputHandle::<Epoch, Vec<Lost>>::new();
+            let mut outcomes = InputHandle::<Epoch, CapacityContainerBuilder<Vec<()>>>::new();
+            let mut losses = InputHandle::<Epoch, CapacityContainerBuilder<Vec<Lost>>>::new();
             let committed = Rc::new(RefCell::new(Vec::new()));
             let (seen, probe) = (Rc::clone(&committed), ProbeHandle::new());
             worker.dataflow(|scope| {

@@ -20,6 +20,8 @@ use std::{
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Brokers that share two cores with a whole run of tests take long to agree.
+const LEADERS: Duration = Duration::from_secs(120);
 
 impl Kafka {
     /// Makes a topic.
@@ -144,7 +146,7 @@ impl Kafka {
 
     fn wait_for_leaders(&self, topic: &str, partitions: i32) -> Result<()> {
         let client = self.client()?;
-        wait_until(&format!("topic {topic} has its leaders"), LIMIT, || {
+        wait_until(&format!("topic {topic} has its leaders"), LEADERS, || {
             let metadata = client.fetch_metadata(Some(topic), LIMIT)?;
             let led = metadata
                 .topics()

@@ -3,7 +3,7 @@
 use crate::{
     kafka::{Watched, ensure_all_committed, get},
     site,
-    views::{ALL, Answer, Viewing, ask, connect, fold, is_ready, nights, offsets},
+    views::{Viewing, is_ready, nights},
 };
 use anyhow::{Context, Result, ensure};
 use dbb::runtime::fault::POINTS;
@@ -11,6 +11,7 @@ use dbb_test_services::{Kafka, free_port};
 use dbb_tests::{
     Dice, Recorded, Run, Site,
     books::Again,
+    fold::{ALL, Answer, ask, connect, fold, offsets},
     recording::{Publisher, create_topics},
 };
 use postgres::Client;

@@ -4,8 +4,7 @@
 //! reads them), and arrivals with Rubin's sidecar (as a site reads them).
 //!
 //! ```text
-//! cargo bench -p dbb-bench --bench decode
-//! RUSTFLAGS="-C target-cpu=x86-64-v3" cargo bench -p dbb-bench --bench decode     # as profile.dist builds
+//! make bench BENCH=decode
 //! ```
 //!
 //! `facts` is the way of a replay, stage by stage: each stage does all before it again, for a captured night and

@@ -1,7 +1,7 @@
 //! How long does it take from an append to Kafka until SQL tells of it, on an idle system?
 //!
 //! ```text
-//! make setup && cargo build --release -p dbb && cargo bench -p dbb-bench --bench latency
+//! make bench BENCH=latency
 //! ```
 //!
 //! One record at a time, asked for again and again until the answer has it. Under load, `make soak` measures the same.

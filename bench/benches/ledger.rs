@@ -1,7 +1,7 @@
 //! How long does the ledger take to make a thousand outcomes durable?
 //!
 //! ```text
-//! cargo bench -p dbb-bench --bench ledger
+//! make bench BENCH=ledger
 //! ```
 //!
 //! Each write is one transaction with new events of new files, on SQLite in the system's folder for temporary files

@@ -3,7 +3,7 @@
 //! The events are arrivals with Rubin's sidecar, as a site reads them, and a captured night of all types.
 //!
 //! ```text
-//! cargo bench -p dbb-bench --bench operators
+//! make bench BENCH=operators
 //! ```
 //!
 //! `identify` and `distinct` are dataflows of their own, start and end of timely included: their time is for many events.

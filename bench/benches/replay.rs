@@ -3,7 +3,7 @@
 //! Invented events as those of the race, from a file that is in the page cache.
 //!
 //! ```text
-//! cargo build --release -p dbb && cargo bench -p dbb-bench --bench replay
+//! make bench BENCH=replay
 //! ```
 
 // A bench reports its failure by stopping.

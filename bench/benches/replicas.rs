@@ -1,7 +1,7 @@
 //! How long does a change of a replica take, and what does a snapshot cost, with a million replicas?
 //!
 //! ```text
-//! cargo bench -p dbb-bench --bench replicas
+//! make bench BENCH=replicas
 //! ```
 //!
 //! Each measurement is of one epoch of 1000 changes of replicas far apart, which is 50 ms at 20,000 changes/s:

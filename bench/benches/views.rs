@@ -4,7 +4,7 @@
 //! in twenty failed; thousands of facts an epoch, as in a replay.
 //!
 //! ```text
-//! cargo bench -p dbb-bench --bench views
+//! make bench BENCH=views
 //! ```
 //!
 //! One group and one function a view. A dataflow's start and end is included: each is of many facts.

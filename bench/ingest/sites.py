@@ -97,7 +97,7 @@ def dbb(options):
     """The program to measure."""
     program = Path(options.dbb) if options.dbb else TOP / "target/release/dbb"
     if not program.exists():
-        raise SystemExit(f"there is no {program}: cargo build --release -p dbb")
+        raise SystemExit(f"there is no {program}: make release")
     return str(program)
 
 

@@ -59,5 +59,5 @@ pub fn program() -> anyhow::Result<PathBuf> {
     let program = bench.with_file_name("../dbb");
     program
         .canonicalize()
-        .context("there is no optimised dbb: run `cargo build --release -p dbb`")
+        .context("there is no optimised dbb: run `make release`")
 }

@@ -33,6 +33,14 @@ soak:
 	$(FAST) build $(OPTIMISED) --bin dbb --bin soak
 	target/release/soak --seconds $(SECONDS) --dbb target/release/dbb $(if $(CI),,--assert-age) $(SOAK)
 
+# make chaos: everything breaks while a site of two processes works; the last line says what came of it. ROUNDS=20 for a short one
+ROUNDS ?= 500
+.PHONY: chaos
+chaos:
+	@scripts/setup build python kafka
+	$(FAST) build $(OPTIMISED) --bin dbb_under_test --bin chaos
+	target/release/chaos --rounds $(ROUNDS) $(CHAOS)
+
 # make bench BENCH=decode: one of the measurements in bench/benches
 BENCH ?= decode
 .PHONY: bench

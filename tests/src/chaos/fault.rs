@@ -202,7 +202,7 @@ impl Disk {
 
     fn fill(&self) -> Result<()> {
         // It ends when nothing more goes in.
-        let filled = fs::write(self.filler(), vec![0; 80 << 20]);
+        let filled = fs::write(self.filler(), vec![0u8; 80 << 20]);
         ensure!(filled.is_err(), "the small disk does not get full");
         Ok(())
     }

@@ -217,11 +217,8 @@ impl Committer {
     /// What can wait, and may fail.
     fn tidy(&mut self) {
         let Some(manifest) = &self.previous else { return };
-        let made = self.compactor.made();
-        if let Err(error) = self
-            .pruner
-            .prune(&self.store, manifest, self.settings.keep, &made)
-        {
+        let made = || self.compactor.made();
+        if let Err(error) = self.pruner.prune(&self.store, manifest, self.settings.keep, made) {
             tracing::warn!(error = chain(&error), "old checkpoints could not be removed");
         }
         if manifest.is_last {

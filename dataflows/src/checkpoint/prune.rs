@@ -11,14 +11,14 @@ pub(super) struct Pruner {
 }
 
 impl Pruner {
-    /// Keeps the newest `keep` manifests that can be read, and what they name. `newest` was just written; `made` are
-    /// shards that the next one will name.
+    /// Keeps the newest `keep` manifests that can be read, and what they name. `newest` was just written; `made` tells
+    /// of the shards that the next one will name, each of which it knows before there is a file of it.
     pub(super) fn prune(
         &mut self,
         store: &Store,
         newest: &Manifest,
         keep: usize,
-        made: &BTreeSet<String>,
+        made: impl FnOnce() -> BTreeSet<String>,
     ) -> Result<(), CheckpointError> {
         let paths = |manifest: &Manifest| manifest.shards.iter().map(|s| s.path.clone()).collect();
         let here = (newest.generation, newest.epoch);
@@ -40,7 +40,10 @@ impl Pruner {
             }
         }
         self.named.retain(|id, _| kept.contains(id));
-        for file in store.list(names::SHARDS)? {
+        let files = store.list(names::SHARDS)?;
+        // Asked after the files were listed: what is merged meanwhile is in neither, or in both.
+        let made = made();
+        for file in files {
             let Some((epoch, generation)) = names::shard_of(&file.path) else {
                 continue;
             };
@@ -55,5 +58,67 @@ impl Pruner {
         }
         store.sweep(names::SHARDS)?;
         store.sweep(names::MANIFESTS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::checkpoint::{Settings, manifest::FORMAT};
+    use bytes::Bytes;
+    use dbb_events::Micros;
+
+    fn manifest(epoch: Epoch) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            epoch,
+            at: Micros(0),
+            written_at: Micros(0),
+            pipeline: "test".into(),
+            generation: 1,
+            by: "0".into(),
+            hash: String::new(),
+            is_last: false,
+            views: Vec::new(),
+            kinds: BTreeMap::new(),
+            offsets: Vec::new(),
+            gaps: Vec::new(),
+            shards: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_shard_that_is_merged_while_old_ones_are_looked_for_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            url: Some(folder.path().to_str().unwrap().into()),
+            ..Settings::default()
+        };
+        let store = Store::open(&settings).unwrap().unwrap();
+        let newest = manifest(7);
+        store.create(&newest.path(), newest.encode()).unwrap();
+        let put = |name: &str| {
+            let path = names::merged(7, 1, "things", name);
+            store.put(&path, Bytes::from_static(b"rows")).unwrap();
+            path
+        };
+        let left = put("1-0");
+        // What is made after it was asked is not in the answer, as when another thread makes it.
+        let mut merged = String::new();
+        let made = || {
+            merged = put("2-0");
+            BTreeSet::new()
+        };
+        Pruner::default().prune(&store, &newest, 3, made).unwrap();
+        assert_eq!(
+            store.size(&left).unwrap(),
+            None,
+            "left by somebody who was killed"
+        );
+        assert!(
+            store.size(&merged).unwrap().is_some(),
+            "the next manifest names it"
+        );
     }
 }

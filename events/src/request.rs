@@ -88,6 +88,19 @@ pub struct Due {
     pub received: Received,
 }
 
+/// What the ledger knows of an event that it sends again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The identity under which its row stands.
+    pub event: EventId,
+    /// The only repository meant; empty for an event that had not been routed.
+    pub target: Arc<str>,
+    /// Attempts that count, so far.
+    pub attempts: u32,
+    /// When it first waited.
+    pub waiting_since: Option<Micros>,
+}
+
 /// What happened to the records of one partition that are nobody's here, up to an offset.
 ///
 /// Applied in one transaction with `counted_to`, so that records read twice are counted once.

@@ -1,6 +1,6 @@
 //! An arrival: one readable event that says a file for some Butler has landed.
 
-use dbb_events::{Did, EventId, Kind, Micros, Place, Received, Rse};
+use dbb_events::{Again, Did, EventId, Kind, Micros, Place, Received, Rse};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -15,19 +15,6 @@ pub struct Incoming {
     pub again: Option<Again>,
     /// Its outcome is durable since an earlier run: it is read once more for the views alone.
     pub known: bool,
-}
-
-/// What the ledger knows of an event that it sends again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Again {
-    /// The identity under which its row stands.
-    pub event: EventId,
-    /// The only repository meant; empty for an event that had not been routed.
-    pub target: Arc<str>,
-    /// Attempts that count, so far.
-    pub attempts: u32,
-    /// When it first waited.
-    pub waiting_since: Option<Micros>,
 }
 
 /// "This file has landed", decoded, for no repository in particular yet.

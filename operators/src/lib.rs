@@ -18,9 +18,10 @@ pub mod tell;
 pub mod tell_table;
 pub mod views;
 
-pub use arrival::{Again, Arrival, Incoming};
+pub use arrival::{Arrival, Incoming};
 pub use batching::Batching;
 pub use classify::{Classified, Nobodys, classify};
+pub use dbb_events::Again;
 
 /// The time of the dataflow: a number that worker 0 announces every few milliseconds.
 pub type Epoch = u64;

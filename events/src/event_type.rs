@@ -1,4 +1,4 @@
-//! What an event tells of: every type Rucio 41 emits, by name.
+//! What an event tells of: every type Rucio 41 emits, and what hubs and sites say to each other, by name.
 
 use std::{borrow::Cow, fmt};
 
@@ -125,6 +125,14 @@ event_types! {
     DatasetlockOk = "datasetlock_ok",
     /// Mail to a person.
     Email = "email",
+    /// Of a `dbb` hub: the number of the last record of a lane; see [`crate::message`].
+    DbbHeartbeat = "dbb-heartbeat",
+    /// Of a `dbb` hub: records that it does not have any more.
+    DbbUnavailable = "dbb-unavailable",
+    /// Of a `dbb` site: records that did not arrive.
+    DbbResend = "dbb-resend",
+    /// Of a `dbb` site: what became of an event.
+    DbbOutcome = "dbb-outcome",
 }
 
 impl EventType<'_> {
@@ -148,6 +156,12 @@ impl EventType<'_> {
                 | StageinFailed
                 | StageinLost
         )
+    }
+
+    /// True for what hubs and sites say to each other.
+    pub fn is_message(&self) -> bool {
+        use EventType::*;
+        matches!(self, DbbHeartbeat | DbbUnavailable | DbbResend | DbbOutcome)
     }
 
     /// True for what tells of the removal of a file from an RSE.
@@ -177,7 +191,7 @@ mod tests {
             assert_eq!(EventType::parse(known.as_str().to_uppercase().into()), *known);
             assert!(!matches!(known, EventType::Other(_)));
         }
-        assert_eq!(EventType::KNOWN.len(), 32);
+        assert_eq!(EventType::KNOWN.len(), 36);
     }
 
     #[test]

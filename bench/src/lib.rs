@@ -44,6 +44,7 @@ pub fn records(name: &str) -> anyhow::Result<Vec<Received>> {
                 place: place(offset),
                 topic: record.topic.as_deref().map(Arc::from),
                 appended_at: Some(Micros(1_790_000_000_000_000)),
+                marks: None,
                 body: record.body.into_owned().into(),
             }
         })

@@ -1,6 +1,6 @@
 //! One record as a source hands it on: its place and its bytes, not yet read.
 
-use crate::Micros;
+use crate::{Marks, Micros};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
@@ -37,6 +37,8 @@ pub struct Received {
     pub topic: Option<Arc<str>>,
     /// When the record was appended to its topic, where the source tells.
     pub appended_at: Option<Micros>,
+    /// What its headers say, where a hub has published it.
+    pub marks: Option<Arc<Marks>>,
     /// The body: what Hermes sent.
     pub body: Bytes,
 }

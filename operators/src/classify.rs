@@ -209,6 +209,7 @@ mod tests {
                 },
                 topic: Some("R-raw".into()),
                 appended_at: None,
+                marks: None,
                 body: body.to_owned().into(),
             },
             read_at: Micros(5),

@@ -153,6 +153,7 @@ fn incoming(partition: usize, offset: usize, told: Told) -> Incoming {
         place,
         topic: None,
         appended_at: None,
+        marks: None,
         body: body(told).into(),
     };
     Incoming {

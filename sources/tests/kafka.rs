@@ -1,7 +1,7 @@
 //! The Kafka source against real brokers: what it emits, where it resumes, what it survives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use dbb_events::Received;
+use dbb_events::{Marks, Received};
 use dbb_sources::{
     Begin, Extent, Gap, KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
     kafka::{self, KafkaStatistics, Mechanism, Protocol, Security, Start},
@@ -10,6 +10,7 @@ use dbb_test_services::{Kafka, KafkaOptions, scratch};
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer},
+    message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use std::{
@@ -608,4 +609,54 @@ fn records_that_a_checkpoint_wants_and_retention_took_are_a_gap_that_is_told_exa
     };
     assert_eq!(source.take_gaps(), [gap]);
     assert_eq!(source.known_to(&partition), 0);
+}
+
+#[test]
+fn headers_of_a_hub_are_read_and_bad_ones_are_counted_and_left_out() {
+    let kafka = Kafka::shared().unwrap();
+    kafka.create_topic("usdf.R-raw", 1).unwrap();
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", kafka.bootstrap())
+        .create()
+        .unwrap();
+    let sent: [&[(&str, &str)]; 6] = [
+        &[("dbb-lane", "R-raw/3"), ("dbb-sequence", "1"), ("dbb-id", "0f")],
+        &[
+            ("dbb-lane", "R-raw/3"),
+            ("dbb-sequence", "2"),
+            ("dbb-resent", "1"),
+        ],
+        &[("other", "x")],
+        &[("dbb-lane", "R-raw"), ("dbb-sequence", "3")],
+        &[("dbb-lane", "R-raw/3"), ("dbb-sequence", "0")],
+        &[("dbb-sequence", "5")],
+    ];
+    for (number, pairs) in sent.iter().enumerate() {
+        let mut headers = OwnedHeaders::new();
+        for (key, value) in *pairs {
+            headers = headers.insert(Header {
+                key,
+                value: Some(value.as_bytes()),
+            });
+        }
+        let body = number.to_string();
+        let record = BaseRecord::<(), _>::to("usdf.R-raw").partition(0).payload(&body);
+        producer.send(record.headers(headers)).unwrap();
+    }
+    producer.flush(Duration::from_secs(60)).unwrap();
+    let (mut sources, statistics) = open(&settings(kafka, "headers", &["usdf.R-raw"]), 1);
+    let read = read(&mut sources, 6);
+    let marks: Vec<Option<Marks>> = read
+        .iter()
+        .map(|record| record.marks.as_deref().cloned())
+        .collect();
+    let mark = |sequence, resent| {
+        Some(Marks {
+            lane: "R-raw/3".parse().unwrap(),
+            sequence,
+            resent,
+        })
+    };
+    assert_eq!(marks, [mark(1, false), mark(2, true), None, None, None, None]);
+    assert_eq!(statistics.snapshot().bad_headers_total, 3);
 }

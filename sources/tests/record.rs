@@ -40,6 +40,7 @@ fn record(partition: i32, offset: u64) -> Received {
         },
         topic: Some("A-raw".into()),
         appended_at: Some(Micros(1_700_000_000_000_000 + offset as i64)),
+        marks: None,
         body: body(partition, offset).into(),
     }
 }

@@ -50,6 +50,7 @@ impl Ledger {
                     place: row.place,
                     topic: row.topic,
                     appended_at: row.appended_at,
+                    marks: None,
                     body: row.body.unwrap_or_default().into(),
                 },
             });

@@ -255,6 +255,7 @@ fn what_is_due_comes_back_as_it_was_read(on: On) {
             place: asked.place,
             topic: asked.topic,
             appended_at: asked.appended_at,
+            marks: None,
             body: asked.body,
         },
     };

@@ -112,6 +112,7 @@ fn follow(
                 },
                 topic: None,
                 appended_at: None,
+                marks: None,
                 body: record.to_string().into(),
             };
             *offset += 1;

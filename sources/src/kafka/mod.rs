@@ -18,6 +18,7 @@
 
 mod check;
 mod commits;
+mod headers;
 mod keeper;
 mod monitor;
 mod settings;

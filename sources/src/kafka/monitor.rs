@@ -34,6 +34,8 @@ pub struct KafkaSnapshot {
     pub received_records_total: u64,
     /// Records that retention had removed before they were read.
     pub lost_records_total: u64,
+    /// Records with headers of a hub that do not say what they should; each is read as if it had none.
+    pub bad_headers_total: u64,
     /// Commits of offsets that failed; each is tried again.
     pub commit_failures_total: u64,
     /// The last error the client reported; empty once all is well again.
@@ -132,6 +134,10 @@ impl Monitor {
 
     pub(super) fn add_lost(&self, records: u64) {
         lock(&self.state).snapshot.lost_records_total += records;
+    }
+
+    pub(super) fn add_bad_headers(&self) {
+        lock(&self.state).snapshot.bad_headers_total += 1;
     }
 
     /// The last error, for the message of whoever gives up.

@@ -1,13 +1,14 @@
 //! Worker: one worker's share of the partitions, read from their queues without waiting.
 
 use super::{
+    headers::Headers,
     keeper::{Bell, Given, Held, Order},
     monitor::{Context, Monitor},
 };
 use crate::{Gap, Offsets, Partition, Polled, Source, SourceError, Waker};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
-use dbb_events::{Micros, Place, Received};
+use dbb_events::{Marks, Micros, Place, Received};
 use rdkafka::{
     Message,
     consumer::base_consumer::PartitionQueue,
@@ -67,6 +68,7 @@ pub(super) struct KafkaSource {
 
 struct Reading {
     held: Held,
+    headers: Headers,
     /// What was there at the start has been emitted.
     finished: bool,
 }
@@ -112,7 +114,12 @@ impl KafkaSource {
                     let finished = held.progress.next.load(Relaxed) >= held.end;
                     self.known.insert(held.partition.clone(), held.known_to);
                     self.gaps.extend(held.gap.take());
-                    self.held.push(Reading { held, finished });
+                    let headers = Headers::new(Arc::clone(&self.session.monitor));
+                    self.held.push(Reading {
+                        held,
+                        headers,
+                        finished,
+                    });
                 }
                 Given::LetGo(partition) => {
                     self.held.retain(|reading| reading.held.partition != partition);
@@ -138,7 +145,8 @@ impl Reading {
                 None => return Turn::Empty,
                 Some(Ok(message)) => {
                     let next = message.offset().max(0) as u64 + 1;
-                    batch.push(received(&message, held));
+                    let marks = self.headers.marks(&message);
+                    batch.push(received(&message, held, marks));
                     held.progress.next.store(next, Relaxed);
                     held.progress.at_end.store(false, Relaxed);
                     *finished |= next >= held.end;
@@ -158,7 +166,7 @@ impl Reading {
     }
 }
 
-fn received(message: &impl Message, held: &Held) -> Received {
+fn received(message: &impl Message, held: &Held, marks: Option<Arc<Marks>>) -> Received {
     let stream = held.partition.stream.clone();
     Received {
         place: Place {
@@ -172,6 +180,7 @@ fn received(message: &impl Message, held: &Held) -> Received {
             .timestamp()
             .to_millis()
             .map(|ms| Micros(ms.saturating_mul(1000))),
+        marks,
         // Copied: what librdkafka lends would hold the whole answer of the broker.
         body: message.payload().map(Bytes::copy_from_slice).unwrap_or_default(),
     }

@@ -293,6 +293,7 @@ impl LogFile {
             place,
             topic,
             appended_at: None,
+            marks: None,
             body,
         });
     }

@@ -1,4 +1,4 @@
-//! The real services that tests run against: Apache Kafka, PostgreSQL, S3, a Python with a Butler.
+//! The real services that tests run against: Apache Kafka, PostgreSQL, Rucio, S3, a Python with a Butler.
 //!
 //! ```text
 //!   test process --(pipe)--> supervisor --> broker, server, worker
@@ -15,6 +15,7 @@ mod ports;
 mod postgres;
 mod process;
 mod proxy;
+mod rucio;
 mod s3;
 mod topics;
 
@@ -24,6 +25,7 @@ pub use ports::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, Program};
 pub use proxy::Proxy;
+pub use rucio::{Rucio, RucioOptions};
 pub use s3::S3;
 
 use anyhow::{Context, Result, ensure};

@@ -3,5 +3,6 @@
 pub mod butler;
 pub mod ledger;
 pub mod sink;
+pub mod topics;
 
 pub use sink::Sink;

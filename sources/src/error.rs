@@ -28,6 +28,12 @@ pub enum SourceError {
     Commit(String),
 }
 
+impl From<dbb_kafka::BadSettings> for SourceError {
+    fn from(error: dbb_kafka::BadSettings) -> Self {
+        Self::Configuration(error.to_string())
+    }
+}
+
 impl SourceError {
     /// True when one part of the source, such as a damaged file, is given up and the rest goes on.
     pub fn is_partial(&self) -> bool {

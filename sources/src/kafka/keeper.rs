@@ -10,11 +10,12 @@
 
 use super::{
     monitor::{Context, Monitor, Progress},
-    settings::{Start, Wanted},
+    settings::Start,
     start::{self, Beginning, Standing},
 };
 use crate::{Begin, Gap, Partition, Waker};
 use crossbeam_channel::{Receiver, Sender};
+use dbb_kafka::Wanted;
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},

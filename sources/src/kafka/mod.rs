@@ -26,8 +26,9 @@ mod start;
 mod worker;
 
 pub use check::{KafkaReport, PartitionReport, TopicReport, check};
+pub use dbb_kafka::{Mechanism, Protocol, Security};
 pub use monitor::{KafkaSnapshot, KafkaStatistics, PartitionStatistics};
-pub use settings::{KafkaSettings, Mechanism, Protocol, Security, Start};
+pub use settings::{KafkaSettings, Start};
 
 use crate::{Extent, Partition, Source, SourceError};
 use keeper::{Desk, Keeper, worker_of};

@@ -15,7 +15,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, warn};
 
 /// A view of the source's statistics that outlives it.
 #[derive(Clone)]
@@ -176,15 +176,7 @@ pub(super) struct Context(pub(super) Arc<Monitor>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                error!(facility, "{message}")
-            }
-            // Connections that break are its errors: it mends them itself.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => warn!(facility, "{message}"),
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => info!(facility, "{message}"),
-            RDKafkaLogLevel::Debug => debug!(facility, "{message}"),
-        }
+        dbb_kafka::log(level, facility, message);
     }
 
     fn stats(&self, statistics: Statistics) {

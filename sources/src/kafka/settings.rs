@@ -1,11 +1,11 @@
 //! Settings of the Kafka source, and what they become for librdkafka.
 
 use crate::SourceError;
+use dbb_kafka::{Security, Wanted};
 use rdkafka::ClientConfig;
-use regex::Regex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::collections::BTreeMap;
 
 /// Which topics to read, from where, as whom.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -66,55 +66,6 @@ pub enum Start {
     Earliest,
     /// After the newest record; what is there already is not read.
     Latest,
-}
-
-/// Encryption and login.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Security {
-    /// How to speak to the brokers.
-    pub protocol: Protocol,
-    /// Certificates of the authorities to trust, PEM; the system's without it.
-    pub ca_file: Option<PathBuf>,
-    /// This client's certificate, PEM.
-    pub certificate_file: Option<PathBuf>,
-    /// The key of that certificate, PEM, not encrypted.
-    pub key_file: Option<PathBuf>,
-    /// How the password is shown to the broker.
-    pub mechanism: Option<Mechanism>,
-    /// The user.
-    pub username: Option<String>,
-    /// A file that holds the password and nothing else.
-    pub password_file: Option<PathBuf>,
-}
-
-/// How to speak to the brokers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// In the clear, as anybody.
-    #[default]
-    Plaintext,
-    /// Encrypted; as the owner of the client certificate, if one is given.
-    Ssl,
-    /// In the clear, with a password.
-    SaslPlaintext,
-    /// Encrypted, with a password.
-    SaslSsl,
-}
-
-/// How the password is shown to the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Mechanism {
-    /// As it is.
-    #[serde(rename = "PLAIN")]
-    Plain,
-    /// By challenge and response.
-    #[serde(rename = "SCRAM-SHA-256")]
-    ScramSha256,
-    /// By challenge and response.
-    #[serde(rename = "SCRAM-SHA-512")]
-    ScramSha512,
 }
 
 /// What nothing may be lost or reported wrong without.
@@ -201,94 +152,8 @@ impl KafkaSettings {
 
     /// The topics to look for.
     pub(super) fn wanted(&self) -> Result<Vec<Wanted>, SourceError> {
-        self.topics.iter().map(|topic| Wanted::parse(topic)).collect()
-    }
-}
-
-impl Security {
-    fn apply(&self, config: &mut ClientConfig) -> Result<(), SourceError> {
-        let (protocol, login) = match self.protocol {
-            Protocol::Plaintext => ("plaintext", false),
-            Protocol::Ssl => ("ssl", false),
-            Protocol::SaslPlaintext => ("sasl_plaintext", true),
-            Protocol::SaslSsl => ("sasl_ssl", true),
-        };
-        config.set("security.protocol", protocol);
-        let files = [
-            ("ssl.ca.location", &self.ca_file),
-            ("ssl.certificate.location", &self.certificate_file),
-            ("ssl.key.location", &self.key_file),
-        ];
-        for (name, file) in files {
-            if let Some(file) = file {
-                fs::metadata(file)
-                    .map_err(|error| wrong(format!("cannot read `{}`: {error}", file.display())))?;
-                config.set(name, file.display().to_string());
-            }
-        }
-        if !login {
-            return Ok(());
-        }
-        let (Some(mechanism), Some(username), Some(file)) =
-            (self.mechanism, &self.username, &self.password_file)
-        else {
-            return Err(wrong(format!(
-                "kafka security {protocol} needs mechanism, username and password_file"
-            )));
-        };
-        let password = fs::read_to_string(file).map_err(|error| {
-            wrong(format!(
-                "cannot read the password in `{}`: {error}",
-                file.display()
-            ))
-        })?;
-        config
-            .set("sasl.mechanisms", mechanism.as_str())
-            .set("sasl.username", username)
-            .set("sasl.password", password.trim_end_matches(['\r', '\n']));
-        Ok(())
-    }
-}
-
-impl Mechanism {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "PLAIN",
-            Self::ScramSha256 => "SCRAM-SHA-256",
-            Self::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-}
-
-/// A topic by name, or all that match.
-#[derive(Debug, Clone)]
-pub(super) enum Wanted {
-    Name(String),
-    Pattern(Regex),
-}
-
-impl Wanted {
-    fn parse(text: &str) -> Result<Self, SourceError> {
-        let Some(pattern) = text.strip_prefix('/').and_then(|text| text.strip_suffix('/')) else {
-            return Ok(Self::Name(text.to_owned()));
-        };
-        Regex::new(&format!("^(?:{pattern})$"))
-            .map(Self::Pattern)
-            .map_err(|error| {
-                wrong(format!(
-                    "topic pattern `{text}` is not a regular expression: {error}"
-                ))
-            })
-    }
-
-    /// True for a topic to read. Kafka's and MirrorMaker's own are read only by name.
-    pub(super) fn matches(&self, topic: &str) -> bool {
-        match self {
-            Self::Name(name) => name == topic,
-            Self::Pattern(pattern) => {
-                !topic.starts_with("__") && !topic.ends_with(".internal") && pattern.is_match(topic)
-            }
-        }
+        let wanted = self.topics.iter().map(|topic| Wanted::parse(topic));
+        Ok(wanted.collect::<Result<_, _>>()?)
     }
 }
 
@@ -300,15 +165,6 @@ fn wrong(text: impl Into<String>) -> SourceError {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_pattern_matches_whole_names_with_or_without_an_alias_but_not_internal_topics() {
-        let wanted = Wanted::parse(r"/(\w+\.)?SLAC_.*/").unwrap();
-        assert!(wanted.matches("SLAC_RAW-raw") && wanted.matches("usdf.SLAC_RAW-raw"));
-        assert!(!wanted.matches("X-SLAC_RAW") && !wanted.matches("SLAC_.checkpoints.internal"));
-        assert!(Wanted::parse("SLAC_RAW").unwrap().matches("SLAC_RAW"));
-        assert!(Wanted::parse("/(/").unwrap_err().to_string().contains("`/(/`"));
-    }
 
     #[test]
     fn options_are_passed_on_except_those_that_would_lose_events() {
@@ -332,7 +188,7 @@ mod tests {
     #[test]
     fn a_login_says_what_it_lacks() {
         let mut settings = KafkaSettings::of("a:1", "g", &["t"]);
-        settings.security.protocol = Protocol::SaslSsl;
+        settings.security.protocol = dbb_kafka::Protocol::SaslSsl;
         assert!(
             settings
                 .client(1)

@@ -6,9 +6,10 @@
 use super::{
     commits,
     monitor::{Context, Monitor},
-    settings::{KafkaSettings, Start, Wanted},
+    settings::{KafkaSettings, Start},
 };
 use crate::{Begin, Gap, Partition, SourceError};
+use dbb_kafka::{Wanted, passes};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -276,29 +277,6 @@ pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Re
             other => return other,
         }
     }
-}
-
-fn passes(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::BrokerTransportFailure
-                | Code::AllBrokersDown
-                | Code::OperationTimedOut
-                | Code::RequestTimedOut
-                | Code::TimedOutQueue
-                | Code::WaitingForCoordinator
-                | Code::CoordinatorNotAvailable
-                | Code::CoordinatorLoadInProgress
-                | Code::NotCoordinator
-                | Code::LeaderNotAvailable
-                | Code::NotLeaderForPartition
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownPartition
-                | Code::UnknownTopic
-                | Code::NetworkException
-        )
-    )
 }
 
 #[cfg(test)]

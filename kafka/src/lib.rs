@@ -1,0 +1,29 @@
+//! What all that speaks to Kafka shares: login, names of topics, the client's own log.
+//!
+//! ```text
+//!   sources: consumer --\
+//!                        >-- Security, Wanted, log, passes --> librdkafka
+//!   sinks:   producer --/
+//! ```
+
+mod passes;
+mod security;
+mod wanted;
+mod words;
+
+pub use passes::passes;
+pub use security::{Mechanism, Protocol, Security};
+pub use wanted::Wanted;
+pub use words::log;
+
+/// Settings that cannot work as they are: someone must change them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadSettings(String);
+
+impl BadSettings {
+    /// With one sentence: which setting, and why.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}

@@ -70,7 +70,8 @@ impl Counted for Said {
         match self {
             Said::Rule(rule) => Some(rule.event),
             Said::Lost(lost) => Some(lost.event),
-            Said::Contents(_) => None,
+            // Of either the newest counts, however often it is told.
+            Said::Contents(_) | Said::Outcome(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //!     -failed                                BEING_DELETED, unless a dark file    a step
 //!   lost                                     UNAVAILABLE, wherever it is          said
 //!   rule_ok, rule_progress, datasetlock_ok                                        said
+//!   dbb-outcome                              (nothing: what a site did with it)   said
 //!   all others                               nothing
 //! ```
 //!
@@ -21,11 +22,12 @@ mod lately;
 use crate::{
     Epoch,
     facts::{
-        Attempt, Basis, Change, Complete, DatasetName, DidKey, DidName, FailureClass, Lost, RuleSaid,
-        RuleWord, Said, State, Step, Told, UNKNOWN_MS, Wanted,
+        AtSite, Attempt, Basis, Change, Complete, DatasetName, DidKey, DidName, FailureClass, Lost,
+        OutcomeName, RepositoryName, RuleSaid, RuleWord, Said, SiteOutcome, State, Step, Told, UNKNOWN_MS,
+        Wanted,
     },
 };
-use dbb_events::{EventId, EventType, Glimpse, Micros};
+use dbb_events::{EventId, EventType, Glimpse, Message, Micros, Word};
 pub use lately::{NamedLately, WordsLately};
 use timely::dataflow::Stream;
 
@@ -76,6 +78,7 @@ enum About {
     Replica(Step, Option<State>),
     Lost,
     Rule,
+    Outcome,
 }
 
 impl About {
@@ -95,6 +98,7 @@ impl About {
             DeletionFailed => Self::Replica(Step::DeletionFailed, Some(State::BeingDeleted)),
             EventType::Lost => Self::Lost,
             RuleOk | RuleProgress | DatasetlockOk => Self::Rule,
+            DbbOutcome => Self::Outcome,
             _ => return None,
         })
     }
@@ -122,7 +126,11 @@ impl Teller {
                 told.said.push(Said::Rule(said));
                 Ok(())
             }
-            Some(About::Rule) | None => Ok(()),
+            Some(About::Outcome) if self.wanted.said => {
+                told.said.extend(self.outcome(body)?.map(Said::Outcome));
+                Ok(())
+            }
+            Some(About::Rule | About::Outcome) | None => Ok(()),
         }
     }
 
@@ -258,9 +266,51 @@ impl Teller {
         })
     }
 
+    /// What a site says of an event; nothing of one that was passed over for a newer one, of which it speaks too.
+    fn outcome(&mut self, body: &[u8]) -> Result<Option<SiteOutcome>, Untold> {
+        let wrong = |wanted| Untold::Wrong {
+            field: "payload",
+            wanted,
+        };
+        let Ok(Message {
+            word: Word::Outcome(said),
+            created_at: at,
+        }) = Message::decode(body)
+        else {
+            return Err(wrong("an outcome of an event"));
+        };
+        // Words are kept for ever, so not everything is taken for one.
+        if !is_word(&said.outcome) || said.repository.len() > MOST_OF_A_NAME {
+            return Err(wrong("an outcome in a word, at a repository with a name"));
+        }
+        Ok((*said.outcome != *SUPERSEDED).then(|| SiteOutcome {
+            of: AtSite {
+                scope: self.words.scope(&said.scope),
+                name: said.name.as_ref().into(),
+                rse: self.words.rse(said.rse.as_str()),
+                repository: RepositoryName::new(&said.repository),
+            },
+            version: said.version,
+            at,
+            outcome: OutcomeName::new(&said.outcome),
+            reason: said.reason.map(|reason| reason.as_ref().into()),
+        }))
+    }
+
     fn parent(&mut self, glimpse: &Glimpse<'_>) -> Option<DatasetName> {
         Some(self.words.dataset(glimpse.dataset_scope?, glimpse.dataset?))
     }
+}
+
+/// The word for an event that came after a newer one of the same file.
+const SUPERSEDED: &str = "superseded";
+
+/// Bytes of a repository's name.
+const MOST_OF_A_NAME: usize = 200;
+
+/// A word as ledgers have them.
+fn is_word(text: &str) -> bool {
+    (1..=40).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// The same for each delivery of an event.

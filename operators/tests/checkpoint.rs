@@ -33,6 +33,7 @@ fn facts() -> impl Strategy<Value = Vec<(Epoch, Fact)>> {
             facts::Fact::Rule(said) => Some(Fact::Said(Said::Rule(said))),
             facts::Fact::Lost(said) => Some(Fact::Said(Said::Lost(said))),
             facts::Fact::Contents(said) => Some(Fact::Said(Said::Contents(said))),
+            facts::Fact::Outcome(said) => Some(Fact::Said(Said::Outcome(said))),
             facts::Fact::Replica(..) => None,
         };
         facts.into_iter().filter_map(of_events).collect::<Vec<_>>()

@@ -13,8 +13,8 @@ mod folds;
 use dbb_events::{EventId, Micros};
 use dbb_operators::{
     facts::{
-        Attempt, Contents, DatasetName, DidKey, FailureClass, Lost, RseName, RuleSaid, RuleWord, ScopeName,
-        State, Step, UNKNOWN_MS,
+        AtSite, Attempt, Contents, DatasetName, DidKey, FailureClass, Lost, OutcomeName, RepositoryName,
+        RseName, RuleSaid, RuleWord, ScopeName, SiteOutcome, State, Step, UNKNOWN_MS,
     },
     views::{
         ViewRow,
@@ -24,6 +24,8 @@ use dbb_operators::{
         listings::listings,
         lost_files::{LostFile, lost_files},
         rules::{Rule, rules},
+        site_completeness::{SiteCompleteness, site_completeness},
+        site_outcomes::{SiteOutcomeRow, newest_outcomes, site_outcomes},
         transfers::{Transfers, transfers},
     },
 };
@@ -52,6 +54,16 @@ fn the_progress<'s>(facts: Inputs<'s>) -> View<'s, DatasetProgress> {
     dataset_progress(facts.attempts, listings, available(facts.replicas), None)
 }
 
+fn the_site_outcomes<'s>(facts: Inputs<'s>) -> View<'s, SiteOutcomeRow> {
+    site_outcomes(newest_outcomes(facts.outcomes, None), available(facts.replicas))
+}
+
+fn the_completeness<'s>(facts: Inputs<'s>) -> View<'s, SiteCompleteness> {
+    let listings = listings(facts.contents, None);
+    let outcomes = newest_outcomes(facts.outcomes, None);
+    site_completeness(outcomes, listings, available(facts.replicas))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -78,6 +90,26 @@ proptest! {
     #[test]
     fn progress_is_the_fold_of_the_facts_so_far(epochs in cut(facts::all()), workers in 0..3u32) {
         prop_assert_eq!(at_each_epoch(1 << workers, &epochs, the_progress), folds::each(&epochs, folds::progress));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn site_outcomes_are_the_fold_of_the_facts_so_far(epochs in cut(facts::all()), workers in 0..3u32) {
+        prop_assert_eq!(
+            at_each_epoch(1 << workers, &epochs, the_site_outcomes),
+            folds::each(&epochs, folds::site_outcomes)
+        );
+    }
+
+    #[test]
+    fn completeness_is_the_fold_of_the_facts_so_far(epochs in cut(facts::all()), workers in 0..3u32) {
+        prop_assert_eq!(
+            at_each_epoch(1 << workers, &epochs, the_completeness),
+            folds::each(&epochs, folds::site_completeness)
+        );
     }
 }
 
@@ -286,6 +318,62 @@ fn a_count_from_events_is_never_complete() {
             listed(1, "incomplete", 8),
             listed(0, "complete", 8),
             listed(1, "incomplete", 9),
+        ]
+    );
+}
+
+#[test]
+fn a_dataset_is_complete_when_every_member_is_there_and_registered() {
+    let did = |name: &str| DidKey::new("raw", name);
+    let rse = RseName::new("IN2P3");
+    let contents = Fact::Contents(Contents {
+        dataset: DatasetName::new("raw", "night"),
+        at: Micros(8),
+        members: ["a", "b"].map(|name| (did(name), None)).to_vec(),
+    });
+    let there = |name: &str, state| Fact::Replica(did(name), rse, state);
+    let said = |name: &str, version, at, outcome: &str| {
+        Fact::Outcome(SiteOutcome {
+            of: AtSite {
+                scope: ScopeName::new("raw"),
+                name: name.into(),
+                rse,
+                repository: RepositoryName::new("main"),
+            },
+            version: Micros(version),
+            at: Micros(at),
+            outcome: OutcomeName::new(outcome),
+            reason: (outcome == "waiting").then(|| "dimension:exposure".into()),
+        })
+    };
+    let epochs = [
+        vec![contents],
+        vec![
+            there("a", Some(State::Available)),
+            there("b", Some(State::Available)),
+        ],
+        vec![said("a", 1, 2, "ingested"), said("b", 1, 2, "waiting")],
+        vec![said("b", 1, 3, "ingested")],
+        vec![said("a", 4, 5, "removed"), there("a", None)],
+    ];
+    let seen = at_each_epoch(2, &epochs, the_completeness);
+    let row = |rse: &str, available, ingested, waiting, complete: &str| {
+        format!(
+            r#"{{"scope":"raw","name":"night","rse":"{rse}","members":2,"available":{available},"ingested":{ingested},"waiting":{waiting},"refused":0,"complete":"{complete}","contents_at":"1970-01-01T00:00:00.000008Z"}}"#
+        )
+    };
+    let at = |epoch: usize| lines(&seen[epoch])[1..].to_vec();
+    assert_eq!(lines(&seen[0]), [row("", 0, 0, 0, "incomplete")]);
+    assert_eq!(at(1), [row("IN2P3", 2, 0, 0, "incomplete")]);
+    assert_eq!(at(2), [row("IN2P3", 2, 1, 1, "incomplete")]);
+    assert_eq!(at(3), [row("IN2P3", 2, 2, 0, "complete")]);
+    assert_eq!(at(4), [row("IN2P3", 1, 1, 0, "incomplete")]);
+    let seen = last(at_each_epoch(2, &epochs, the_site_outcomes));
+    assert_eq!(
+        lines(&seen),
+        [
+            r#"{"scope":"raw","name":"a","rse":"IN2P3","repository":"main","outcome":"removed","event_at":"1970-01-01T00:00:00.000004Z","settled_at":"1970-01-01T00:00:00.000005Z"}"#,
+            r#"{"scope":"raw","name":"b","rse":"IN2P3","repository":"main","outcome":"ingested","state":"AVAILABLE","event_at":"1970-01-01T00:00:00.000001Z","settled_at":"1970-01-01T00:00:00.000003Z"}"#,
         ]
     );
 }

@@ -31,6 +31,8 @@ use dbb_operators::{
         placement::{Placements, Policy, placement},
         rse_usage::rse_usage,
         rules::rules,
+        site_completeness::site_completeness,
+        site_outcomes::{newest_outcomes, site_outcomes},
         transfers::transfers,
     },
 };
@@ -138,11 +140,13 @@ pub fn build<'s>(
         }
     }
     let mut heard_lost = None;
+    let mut outcomes = None;
     let mut contents = None;
     if let Some(Spoken {
         rules: heard_rules,
         lost,
         contents: listed,
+        outcomes: heard_outcomes,
     }) = heard
     {
         if let Some(told) = &told
@@ -151,7 +155,8 @@ pub fn build<'s>(
             shown.show(rules(heard_rules, told.clone(), keep));
         }
         heard_lost = Some(lost);
-        let wanted = wants(Name::DatasetProgress) || wants(Name::Placement);
+        outcomes = wants(Name::SiteOutcomes).then(|| newest_outcomes(heard_outcomes, keep));
+        let wanted = wants(Name::DatasetProgress) || wants(Name::Placement) || wants(Name::SiteOutcomes);
         contents = wanted.then(|| listings(listed, keep));
     }
     let Replicas {
@@ -163,7 +168,7 @@ pub fn build<'s>(
     if wants(Name::RseUsage) {
         shown.show(rse_usage(sums));
     }
-    if wants(Name::LostFiles) || wants(Name::DatasetProgress) {
+    if wants(Name::LostFiles) || wants(Name::DatasetProgress) || wants(Name::SiteOutcomes) {
         let available = available(replicas.clone());
         if let Some(lost) = heard_lost
             && wants(Name::LostFiles)
@@ -173,7 +178,11 @@ pub fn build<'s>(
         if let (Some(told), Some(contents)) = (told, contents.clone())
             && wants(Name::DatasetProgress)
         {
-            shown.show(dataset_progress(told, contents, available, keep));
+            shown.show(dataset_progress(told, contents, available.clone(), keep));
+        }
+        if let (Some(outcomes), Some(contents)) = (outcomes, contents.clone()) {
+            shown.show(site_outcomes(outcomes.clone(), available.clone()));
+            shown.show(site_completeness(outcomes, contents, available));
         }
     }
     if let Some(contents) = contents

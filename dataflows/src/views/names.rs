@@ -27,11 +27,13 @@ pub enum Name {
     LostFiles,
     /// The sources and how well they are read.
     StreamHealth,
+    /// What sites did with the files that landed there.
+    SiteOutcomes,
 }
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 10] = [
+    pub const ALL: [Name; 11] = [
         Name::Replicas,
         Name::RseUsage,
         Name::IngestBacklog,
@@ -42,6 +44,7 @@ impl Name {
         Name::Rules,
         Name::LostFiles,
         Name::StreamHealth,
+        Name::SiteOutcomes,
     ];
 
     /// The tables that it is published as.
@@ -58,6 +61,8 @@ impl Name {
             Name::Rules => &["rules"],
             Name::LostFiles => &["lost_files"],
             Name::StreamHealth => &["stream_health"],
+            // The files, and the Rucio datasets that they are in.
+            Name::SiteOutcomes => &["site_outcomes", "site_completeness"],
         }
     }
 
@@ -78,7 +83,10 @@ impl Name {
 
     /// True for what is joined with replicas one by one.
     pub(super) fn joins(self) -> bool {
-        matches!(self, Name::LostFiles | Name::DatasetProgress | Name::Placement)
+        matches!(
+            self,
+            Name::LostFiles | Name::DatasetProgress | Name::Placement | Name::SiteOutcomes
+        )
     }
 
     /// The facts it is made from.

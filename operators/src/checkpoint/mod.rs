@@ -39,5 +39,6 @@ pub fn kinds() -> Vec<&'static Kind> {
         &views::lost_files::KIND,
         &views::dataset_progress::KIND,
         &views::listings::KIND,
+        &views::site_outcomes::KIND,
     ]
 }

@@ -1,6 +1,6 @@
 //! Said: the rarer facts, which may carry text.
 
-use super::{DatasetName, DidKey, RseName, ScopeName};
+use super::{DatasetName, DidKey, OutcomeName, RepositoryName, RseName, ScopeName};
 use dbb_events::{EventId, Micros};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,8 @@ pub enum Said {
     Lost(Lost),
     /// What a Rucio dataset contained, all of it, at one moment.
     Contents(Contents),
+    /// What became of an event at a site.
+    Outcome(SiteOutcome),
 }
 
 /// What an event says of a rule. Rules that notify nobody are never spoken of.
@@ -67,4 +69,39 @@ pub struct Contents {
     pub at: Micros,
     /// Its files, each with its size in bytes where known.
     pub members: Vec<(DidKey, Option<u64>)>,
+}
+
+/// What a site says of an event at one of its repositories.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SiteOutcome {
+    /// Which file, where.
+    pub of: AtSite,
+    /// The time of the event: a newer event of the same file replaces what is said of an older one.
+    pub version: Micros,
+    /// When it ended so, by the site's clock.
+    pub at: Micros,
+    /// How.
+    pub outcome: OutcomeName,
+    /// The class of a refusal, or what is waited for.
+    pub reason: Option<Box<str>>,
+}
+
+/// A file, an RSE and a repository that registers files of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AtSite {
+    /// The scope of the file.
+    pub scope: ScopeName,
+    /// Its name.
+    pub name: Box<str>,
+    /// The RSE.
+    pub rse: RseName,
+    /// The repository.
+    pub repository: RepositoryName,
+}
+
+impl AtSite {
+    /// The file.
+    pub fn did(&self) -> DidKey {
+        DidKey::new(self.scope.as_str(), &self.name)
+    }
 }

@@ -60,6 +60,15 @@ word!(
     ScopeName
 );
 
+word!(
+    /// A site's name for one of its Butler repositories.
+    RepositoryName
+);
+word!(
+    /// The word of a ledger for how an event ended.
+    OutcomeName
+);
+
 /// The name of a Rucio dataset (not of a Butler one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DatasetName {

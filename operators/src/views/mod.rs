@@ -21,6 +21,8 @@ pub mod reference;
 pub mod rows;
 pub mod rse_usage;
 pub mod rules;
+pub mod site_completeness;
+pub mod site_outcomes;
 pub mod sketch;
 pub mod stream_health;
 pub mod transfers;

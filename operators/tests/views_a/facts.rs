@@ -2,8 +2,8 @@
 
 use dbb_events::{EventId, Micros};
 use dbb_operators::facts::{
-    Attempt, Contents, DatasetName, DidKey, FailureClass, Lost, RseName, RuleSaid, RuleWord, ScopeName,
-    State, Step, UNKNOWN_MS,
+    AtSite, Attempt, Contents, DatasetName, DidKey, FailureClass, Lost, OutcomeName, RepositoryName, RseName,
+    RuleSaid, RuleWord, ScopeName, SiteOutcome, State, Step, UNKNOWN_MS,
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -14,6 +14,7 @@ pub(crate) enum Fact {
     Rule(RuleSaid),
     Lost(Lost),
     Contents(Contents),
+    Outcome(SiteOutcome),
     /// From here on the replica is in this state; there is none when `None`.
     Replica(DidKey, RseName, Option<State>),
 }
@@ -167,7 +168,29 @@ fn said() -> impl Strategy<Value = (bool, Fact)> {
             .collect();
         Fact::Contents(Contents { dataset, at, members })
     });
-    (any::<bool>(), prop_oneof![rule, lost, contents])
+    (any::<bool>(), prop_oneof![rule, lost, contents, outcome()])
+}
+
+fn outcome() -> impl Strategy<Value = Fact> {
+    let words = &["ingested", "already_there", "waiting", "refused", "removed"][..];
+    let of = (file(), rse(), select(&["main", "prompt"][..]));
+    let reason = option::of(select(&["time", "conflict"][..]));
+    (of, moment(), moment(), select(words), reason).prop_map(
+        |((file, rse, repository), version, at, outcome, reason)| {
+            Fact::Outcome(SiteOutcome {
+                of: AtSite {
+                    scope: ScopeName::new("raw"),
+                    name: file.into(),
+                    rse,
+                    repository: RepositoryName::new(repository),
+                },
+                version,
+                at,
+                outcome: OutcomeName::new(outcome),
+                reason: reason.map(Into::into),
+            })
+        },
+    )
 }
 
 fn replica() -> impl Strategy<Value = Fact> {

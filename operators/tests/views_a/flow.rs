@@ -3,7 +3,7 @@
 use super::facts::Fact;
 use dbb_operators::{
     Epoch,
-    facts::{Attempt, Contents, Lost, RuleSaid, Said, ScopeName},
+    facts::{Attempt, Contents, Lost, RuleSaid, Said, ScopeName, SiteOutcome},
     replicas::Replica,
     views::collected::{collected, spoken},
 };
@@ -29,6 +29,7 @@ pub(crate) struct Inputs<'s> {
     pub(crate) rules: View<'s, RuleSaid>,
     pub(crate) lost: View<'s, Lost>,
     pub(crate) contents: View<'s, Contents>,
+    pub(crate) outcomes: View<'s, SiteOutcome>,
     pub(crate) replicas: View<'s, Replica>,
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn at_each_epoch<R: ExchangeData + Sync>(
                 rules: spoken.rules,
                 lost: spoken.lost,
                 contents: spoken.contents,
+                outcomes: spoken.outcomes,
                 replicas: replicas.to_collection(scope),
             })
             .inspect(move |change| seen.lock().unwrap().push(change.clone()))
@@ -115,6 +117,7 @@ fn updates(epochs: &[Vec<Fact>]) -> Vec<Vec<Update>> {
         Fact::Rule(fact) => vec![Update::Said(Said::Rule(fact))],
         Fact::Lost(fact) => vec![Update::Said(Said::Lost(fact))],
         Fact::Contents(fact) => vec![Update::Said(Said::Contents(fact))],
+        Fact::Outcome(fact) => vec![Update::Said(Said::Outcome(fact))],
         Fact::Replica(did, rse, state) => {
             let after = state.map(|state| Replica {
                 did,

@@ -4,13 +4,16 @@ use super::facts::Fact;
 use dbb_events::Micros;
 use dbb_operators::{
     facts::{
-        Attempt, Contents, DatasetName, DidKey, FailureClass, RseName, RuleWord, State, Step, UNKNOWN_MS,
+        AtSite, Attempt, Contents, DatasetName, DidKey, FailureClass, RseName, RuleWord, State, Step,
+        UNKNOWN_MS,
     },
     views::{
         dataset_progress::{DatasetProgress, Listed},
         failures::Failures,
         lost_files::LostFile,
         rules::Rule,
+        site_completeness::{SiteCompleteness, There},
+        site_outcomes::{self, SiteOutcomeRow},
         sketch,
         transfers::{Route, Took, Transfers},
     },
@@ -202,14 +205,7 @@ pub(crate) fn progress(facts: &[Fact]) -> Vec<DatasetProgress> {
             *known = attempt;
         }
     }
-    let mut listings: BTreeMap<DatasetName, (Micros, BTreeSet<DidKey>)> = BTreeMap::new();
-    for fact in facts {
-        if let Fact::Contents(Contents { dataset, at, members }) = fact {
-            let listing = (*at, members.iter().map(|(did, _)| *did).collect());
-            let known = listings.entry(*dataset).or_insert_with(|| listing.clone());
-            *known = listing.max(known.clone());
-        }
-    }
+    let listings = listings(facts);
     let held = |dataset: &DatasetName, rse: RseName| {
         let (_, members) = &listings[dataset];
         members
@@ -250,4 +246,74 @@ pub(crate) fn progress(facts: &[Fact]) -> Vec<DatasetProgress> {
             }
         })
         .collect()
+}
+
+/// The newest listing of each dataset, and its members.
+fn listings(facts: &[Fact]) -> BTreeMap<DatasetName, (Micros, BTreeSet<DidKey>)> {
+    let mut listings: BTreeMap<DatasetName, (Micros, BTreeSet<DidKey>)> = BTreeMap::new();
+    for fact in facts {
+        if let Fact::Contents(Contents { dataset, at, members }) = fact {
+            let listing = (*at, members.iter().map(|(did, _)| *did).collect());
+            let known = listings.entry(*dataset).or_insert_with(|| listing.clone());
+            *known = listing.max(known.clone());
+        }
+    }
+    listings
+}
+
+/// The newest outcome of each file at each repository.
+fn outcomes(facts: &[Fact]) -> BTreeMap<AtSite, site_outcomes::Said> {
+    let mut newest: BTreeMap<AtSite, site_outcomes::Said> = BTreeMap::new();
+    for fact in facts {
+        if let Fact::Outcome(fact) = fact {
+            let said = (fact.version, fact.at, fact.outcome, fact.reason.clone());
+            let known = newest.entry(fact.of.clone()).or_insert_with(|| said.clone());
+            *known = said.max(known.clone());
+        }
+    }
+    newest
+}
+
+pub(crate) fn site_outcomes(facts: &[Fact]) -> Vec<SiteOutcomeRow> {
+    let available = available(facts);
+    let row = |(of, said): (AtSite, site_outcomes::Said)| SiteOutcomeRow {
+        is_available: available.contains(&(of.did(), of.rse)),
+        of,
+        said,
+    };
+    outcomes(facts).into_iter().map(row).collect()
+}
+
+pub(crate) fn site_completeness(facts: &[Fact]) -> Vec<SiteCompleteness> {
+    let (available, outcomes) = (available(facts), outcomes(facts));
+    let mut rows = Vec::new();
+    for (dataset, (at, files)) in listings(facts) {
+        let at_rse = |rse: RseName| {
+            let mut there = There::default();
+            for did in &files {
+                let words: Vec<&str> = outcomes
+                    .iter()
+                    .filter(|(of, _)| (of.did(), of.rse) == (*did, rse))
+                    .map(|(_, said)| said.2.as_str())
+                    .collect();
+                let any = |word| words.contains(&word);
+                there.available += i64::from(available.contains(&(*did, rse)));
+                there.refused += i64::from(any("refused"));
+                there.waiting += i64::from(any("waiting") && !any("refused"));
+                let has = any("ingested") || any("already_there");
+                there.ingested += i64::from(has && !any("waiting") && !any("refused"));
+            }
+            SiteCompleteness {
+                dataset,
+                rse,
+                members: files.len() as i64,
+                there,
+                at,
+            }
+        };
+        let known = ["IN2P3", "SLAC", "UKDF"].map(|rse| at_rse(RseName::new(rse)));
+        rows.push(at_rse(RseName::new("")));
+        rows.extend(known.into_iter().filter(|row| row.there != There::default()));
+    }
+    rows
 }

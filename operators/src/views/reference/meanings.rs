@@ -39,6 +39,76 @@ const MEANINGS: &[Meaning] = &[
         "updated_at",
         "Since when it is known to be so: the time of the event, journal row or listing.",
     ),
+    // site_outcomes
+    (
+        "site_outcomes",
+        "repository",
+        "The Butler repository, by the site's name for it.",
+    ),
+    (
+        "site_outcomes",
+        "outcome",
+        "The word of the site's ledger: `ingested`, `already_there`, `waiting`, `refused`, `removed` and so on.",
+    ),
+    (
+        "site_outcomes",
+        "reason",
+        "The class of a refusal, or what is waited for; null otherwise.",
+    ),
+    (
+        "site_outcomes",
+        "state",
+        "`AVAILABLE` where the replica is so; null otherwise, and `replicas` has all states.",
+    ),
+    (
+        "site_outcomes",
+        "event_at",
+        "The time of the event that this became of.",
+    ),
+    (
+        "site_outcomes",
+        "settled_at",
+        "Since when it is so, by the site's clock.",
+    ),
+    // site_completeness
+    ("site_completeness", "scope", "The scope of the Rucio dataset."),
+    ("site_completeness", "name", "The name of the Rucio dataset."),
+    (
+        "site_completeness",
+        "rse",
+        "The RSE; empty in the row that tells of the listing itself.",
+    ),
+    (
+        "site_completeness",
+        "members",
+        "Files in the dataset, by its newest listing.",
+    ),
+    (
+        "site_completeness",
+        "available",
+        "Those of them that are AVAILABLE at the RSE.",
+    ),
+    (
+        "site_completeness",
+        "ingested",
+        "Those of them that every repository has which spoke of them.",
+    ),
+    (
+        "site_completeness",
+        "waiting",
+        "Those that some repository waits with, and none has refused.",
+    ),
+    (
+        "site_completeness",
+        "refused",
+        "Those that some repository has refused.",
+    ),
+    (
+        "site_completeness",
+        "complete",
+        "`complete` when every member is AVAILABLE and registered, else `incomplete`.",
+    ),
+    ("site_completeness", "contents_at", "The time of the listing."),
     // placement
     (
         "placement",

@@ -5,8 +5,8 @@
 use dbb_events::{EventId, Micros, decode, glimpse, scan};
 use dbb_operators::{
     facts::{
-        Attempt, Basis, Change, DatasetName, DidKey, FailureClass, Lost, RseName, RuleSaid, RuleWord, Said,
-        ScopeName, State, Step, Told, UNKNOWN_MS, Wanted,
+        AtSite, Attempt, Basis, Change, DatasetName, DidKey, FailureClass, Lost, OutcomeName, RepositoryName,
+        RseName, RuleSaid, RuleWord, Said, ScopeName, SiteOutcome, State, Step, Told, UNKNOWN_MS, Wanted,
     },
     tell::{Teller, Untold},
 };
@@ -250,6 +250,37 @@ fn rules_are_said() {
         };
         assert_eq!(told.said, [Said::Rule(said)]);
         assert!(told.changes.is_empty() && told.attempts.is_empty());
+    }
+}
+
+const OUTCOME: &str = r#"{"event_type": "dbb-outcome", "payload": {"scope": "raw", "name": "a.fits", "rse": "IN2P3_RAW_DISK", "repository": "main", "event": "transfer-done", "id": "0f", "version": "2026-11-21 19:14:44.027448", "outcome": "waiting", "reason": "dimension:exposure/LSSTCam/1"}, "created_at": "2026-11-21T19:14:45.000000Z"}"#;
+
+#[test]
+fn what_a_site_did_is_said() {
+    let (told, result) = told(OUTCOME);
+    result.unwrap();
+    let said = SiteOutcome {
+        of: AtSite {
+            scope: ScopeName::new("raw"),
+            name: "a.fits".into(),
+            rse: RseName::new("IN2P3_RAW_DISK"),
+            repository: RepositoryName::new("main"),
+        },
+        version: at("2026-11-21 19:14:44.027448"),
+        at: at("2026-11-21 19:14:45"),
+        outcome: OutcomeName::new("waiting"),
+        reason: Some("dimension:exposure/LSSTCam/1".into()),
+    };
+    assert_eq!(told.said, [Said::Outcome(said)]);
+    // What was passed over says nothing of the file: the newer event does.
+    let passed_over = OUTCOME.replace("waiting", "superseded");
+    assert_eq!(self::told(&passed_over), (Told::default(), Ok(())));
+    for wrong in [
+        OUTCOME.replace(r#""rse""#, r#""RSE""#),
+        OUTCOME.replace("waiting", "Waiting for Godot"),
+    ] {
+        let error = self::told(&wrong).1.unwrap_err().to_string();
+        assert!(error.starts_with("field `payload` is not an outcome"), "{error}");
     }
 }
 

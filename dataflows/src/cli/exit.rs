@@ -24,6 +24,8 @@ pub enum Exit {
     Problems,
     /// The command line makes no sense.
     Usage,
+    /// What was asked is not known.
+    Unknown,
     /// A service does not answer; the same may work later (`EX_UNAVAILABLE`).
     Unreachable,
     /// Another process of the cluster is missing: start all of them again (`EX_TEMPFAIL`).
@@ -39,6 +41,7 @@ impl Exit {
             Exit::Ok => 0,
             Exit::Problems => 1,
             Exit::Usage => 2,
+            Exit::Unknown => 3,
             Exit::Unreachable => 69,
             Exit::StartAgain => cluster::STATUS,
             Exit::Configuration => 78,

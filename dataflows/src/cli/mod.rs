@@ -5,6 +5,7 @@
 mod ask;
 pub mod check;
 pub mod checkpoint;
+pub mod complete;
 pub mod completions;
 pub mod config;
 pub mod dead_letters;
@@ -38,7 +39,7 @@ use std::{path::PathBuf, process::ExitCode};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 69 a service is unreachable, 75 another process of the cluster is missing, 78 configuration."
+    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 3 unknown, 69 a service is unreachable, 75 another process of the cluster is missing, 78 configuration."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -59,6 +60,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Tell the whole story of one file, and what to do next
     Explain(explain::ExplainArgs),
+    /// Tell whether all of a Rucio dataset is at an RSE, and in the Butlers of its site
+    Complete(complete::CompleteArgs),
     /// List, show, retry and export events that were refused
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Look after the ledger
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Sql(args) => sql::sql(&args),
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Complete(args) => complete::complete(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args),

@@ -43,7 +43,7 @@ pub use glimpse::{Glimpse, glimpse};
 pub use kind::Kind;
 pub use message::{Lane, Marks, Message, Word};
 pub use outcome::{Dependency, Outcome, Reason, Refusal, Verified};
-pub use outgoing::{Ask, Class, Found, Labels, Outgoing, Sent};
+pub use outgoing::{Ask, Class, Found, Labels, Outgoing, Sent, TOPICS};
 pub use payload::{Label, Payload};
 pub use record::{Place, Received};
 pub use recorded::{Recorded, decode_record};

@@ -23,6 +23,8 @@ pub enum Outcome {
         /// The `created_at` of that newer event.
         by: Micros,
     },
+    /// In its topic, as a hub's broker has confirmed.
+    Published,
     /// May succeed later: the ledger sends it again when it is due.
     Waiting {
         /// What it waits for.
@@ -46,17 +48,19 @@ impl Outcome {
             Outcome::AlreadyThere => "already_there",
             Outcome::AlreadyThereElsewhere { .. } => "already_there_elsewhere",
             Outcome::Superseded { .. } => "superseded",
+            Outcome::Published => "published",
             Outcome::Waiting { .. } => "waiting",
             Outcome::Refused(_) => "refused",
         }
     }
 
     /// All the words, in the order of tables.
-    pub const WORDS: [&'static str; 6] = [
+    pub const WORDS: [&'static str; 7] = [
         "ingested",
         "already_there",
         "already_there_elsewhere",
         "superseded",
+        "published",
         "waiting",
         "refused",
     ];
@@ -82,6 +86,12 @@ pub enum Dependency {
     File(Arc<str>),
     /// The repository, which is down.
     Repository,
+    /// The labels of the file: Rucio does not know them yet, or does not answer.
+    Labels,
+    /// An operator, who alone releases what landed while it was under embargo.
+    Embargo,
+    /// Whatever [`Dependency::Labels`] waits for; an operator has released it already.
+    Released,
     /// Nothing but time: a passing fault.
     Time,
 }
@@ -93,6 +103,9 @@ impl Dependency {
             Dependency::Dimension(key) => format!("dimension:{key}"),
             Dependency::File(uri) => format!("file:{uri}"),
             Dependency::Repository => "repository".into(),
+            Dependency::Labels => "labels".into(),
+            Dependency::Embargo => "embargo".into(),
+            Dependency::Released => "released".into(),
             Dependency::Time => "time".into(),
         }
     }

@@ -5,6 +5,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+/// The target of a hub's rows in the ledger, where a site's have the name of a repository.
+pub const TOPICS: &str = "topics";
+
 /// Which of an RSE's topics a record is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,11 +18,13 @@ pub enum Class {
     Deletion,
     /// A file has landed that is no Butler dataset.
     File,
+    /// What no topic of an RSE is for, or cannot be read.
+    DeadLetter,
 }
 
 impl Class {
     /// All classes.
-    pub const ALL: [Class; 3] = [Class::Landed, Class::Deletion, Class::File];
+    pub const ALL: [Class; 4] = [Class::Landed, Class::Deletion, Class::File, Class::DeadLetter];
 
     /// The word in metrics and counts.
     pub fn as_str(self) -> &'static str {
@@ -27,6 +32,7 @@ impl Class {
             Class::Landed => "landed",
             Class::Deletion => "deletion",
             Class::File => "file",
+            Class::DeadLetter => "dead_letter",
         }
     }
 }
@@ -46,20 +52,26 @@ pub struct Outgoing {
     pub place: Place,
     /// The event type, in lower case.
     pub event_type: Arc<str>,
-    /// The file.
+    /// The file; empty where the record could not be read.
     pub did: Did,
-    /// Where it landed, or is gone from.
+    /// Where it landed, or is gone from; empty where the record could not be read.
     pub rse: Rse,
     /// The replica's URL there, where the event tells.
     pub url: Option<Arc<str>>,
     /// The URL it was copied from, where the event tells.
     pub source_url: Option<Arc<str>>,
-    /// Which topic.
+    /// The Rucio dataset of the rule that it was copied for, `scope:name`, where the event tells.
+    pub dataset: Option<Arc<str>>,
+    /// Which topic. Of a file that landed it is [`Class::Landed`] until its labels are known.
     pub class: Class,
-    /// The topic by its name; empty until it is routed.
+    /// The event has its labels already: nothing is looked up.
+    pub labelled: bool,
+    /// The topic by its name.
     pub topic: Arc<str>,
     /// The envelope's time.
     pub created_at: Micros,
+    /// When the file landed, where the event tells.
+    pub landed_at: Option<Micros>,
     /// When the record was appended to the source, where that tells.
     pub appended_at: Option<Micros>,
     /// When `dbb` read it.

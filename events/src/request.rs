@@ -1,6 +1,6 @@
 //! What a sink is asked to do for one event, and the event's end in the ledger.
 
-use crate::{Did, EventId, Kind, Micros, Outcome, Place, Reason, Received, Rse, Verified};
+use crate::{Did, EventId, Kind, Micros, Outcome, Place, Reason, Received, Rse, Sent, Verified};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -84,6 +84,8 @@ pub struct Due {
     pub attempts: u32,
     /// When it first waited.
     pub waiting_since: Option<Micros>,
+    /// An operator has released it from an embargo.
+    pub released: bool,
     /// The event, at the place where it was first read.
     pub received: Received,
 }
@@ -99,6 +101,8 @@ pub struct Again {
     pub attempts: u32,
     /// When it first waited.
     pub waiting_since: Option<Micros>,
+    /// An operator has released it from an embargo.
+    pub released: bool,
 }
 
 /// What happened to the records of one partition that are nobody's here, up to an offset.
@@ -121,6 +125,8 @@ pub struct Counted {
 pub enum Entry {
     /// A sink has answered.
     Settled(Box<Settled>),
+    /// A hub's record was not simply published, or the ledger had sent it.
+    Sent(Box<Sent>),
     /// No sink will be asked.
     DeadLetter(Box<DeadLetter>),
     /// Nobody's records.

@@ -282,6 +282,7 @@ mod tests {
             target: "main".into(),
             attempts: 2,
             waiting_since: Some(Micros(1)),
+            released: false,
         };
         let mut sent_again = incoming(&done(""));
         sent_again.again = Some(again);

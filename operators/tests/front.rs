@@ -181,7 +181,7 @@ fn note(seen: &mut Seen, entry: &Entry) {
                 *seen.counts.entry(word.to_string()).or_default() += count;
             }
         }
-        Entry::Settled(_) => unreachable!("there is no sink here"),
+        Entry::Settled(_) | Entry::Sent(_) => unreachable!("there is no sink here"),
     }
 }
 

@@ -157,7 +157,7 @@ impl Metrics {
             ("waiting", "events"),
             Gauge,
             &["dependency"],
-            "Events that wait in the ledger, by what they wait for: dimension, file, repository, time",
+            "Events that wait in the ledger, by what they wait for: dimension, file, repository, labels, embargo, time",
             &self.waiting,
         );
         to.add(
@@ -402,6 +402,8 @@ pub fn dependency_class(dependency: &Dependency) -> &'static str {
         Dependency::Dimension(_) => "dimension",
         Dependency::File(_) => "file",
         Dependency::Repository => "repository",
+        Dependency::Labels | Dependency::Released => "labels",
+        Dependency::Embargo => "embargo",
         Dependency::Time => "time",
     }
 }

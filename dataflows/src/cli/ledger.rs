@@ -2,6 +2,7 @@
 
 use super::{ConfigFile, Exit, output};
 use clap::{Args, Subcommand};
+use dbb_events::TOPICS;
 use dbb_sinks::ledger::{self, Ledger, State, Tally};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -93,13 +94,33 @@ fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
     output::print(&text)
 }
 
-/// How events stand, by RSE and repository, with their sums.
+/// How events stand, by RSE and repository, with their sums. A column for what a hub alone, or a site alone, has is
+/// left out where there is none of it.
 pub(super) fn outcomes(tallies: &[Tally]) -> String {
-    let mut sums = [0; State::ALL.len()];
-    let mut by_place: BTreeMap<(&str, &str), [u64; State::ALL.len()]> = BTreeMap::new();
+    let is_hub = tallies.iter().any(|tally| tally.target == TOPICS);
+    let is_site = !is_hub
+        || tallies
+            .iter()
+            .any(|tally| !tally.target.is_empty() && tally.target != TOPICS);
+    let columns: Vec<(State, &str)> = State::ALL
+        .into_iter()
+        .filter_map(|state| match state {
+            State::Ingested => is_site.then_some((state, "ingested")),
+            State::AlreadyThere => is_site.then_some((state, "already there")),
+            State::AlreadyThereElsewhere => is_site.then_some((state, "elsewhere")),
+            State::Superseded => is_site.then_some((state, "superseded")),
+            State::Published => is_hub.then_some((state, "published")),
+            State::Waiting => Some((state, "waiting")),
+            State::Refused => Some((state, "refused")),
+        })
+        .collect();
+    let mut sums = vec![0; columns.len()];
+    let mut by_place: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
     for tally in tallies {
-        let counts = by_place.entry((&tally.rse, &tally.target)).or_default();
-        if let Some(index) = State::ALL.iter().position(|state| *state == tally.outcome) {
+        let counts = by_place
+            .entry((&tally.rse, &tally.target))
+            .or_insert_with(|| vec![0; columns.len()]);
+        if let Some(index) = columns.iter().position(|(state, _)| *state == tally.outcome) {
             counts[index] += tally.count;
             sums[index] += tally.count;
         }
@@ -111,30 +132,23 @@ pub(super) fn outcomes(tallies: &[Tally]) -> String {
             word.to_owned()
         }
     };
-    let row = |rse: String, target: String, counts: [u64; State::ALL.len()]| {
+    let row = |rse: String, target: String, counts: Vec<u64>| {
         [rse, target]
             .into_iter()
-            .chain(counts.map(|count| count.to_string()))
+            .chain(counts.iter().map(u64::to_string))
             .collect()
     };
     let mut rows: Vec<Vec<String>> = by_place
-        .iter()
-        .map(|((rse, target), counts)| {
-            row(named("(unreadable)", rse), named("(not routed)", target), *counts)
-        })
+        .into_iter()
+        .map(|((rse, target), counts)| row(named("(unreadable)", rse), named("(not routed)", target), counts))
         .collect();
     if rows.len() != 1 {
         rows.push(row("all".into(), String::new(), sums));
     }
-    let header = [
-        "rse",
-        "repository",
-        "ingested",
-        "already there",
-        "elsewhere",
-        "superseded",
-        "waiting",
-        "refused",
-    ];
-    output::table(&header, rows, &[2, 3, 4, 5, 6, 7])
+    let header: Vec<&str> = ["rse", "repository"]
+        .into_iter()
+        .chain(columns.iter().map(|(_, word)| *word))
+        .collect();
+    let numbers: Vec<usize> = (2..header.len()).collect();
+    output::table(&header, rows, &numbers)
 }

@@ -323,6 +323,7 @@ pub fn read_due<'s>(
                             target: row.target,
                             attempts: row.attempts,
                             waiting_since: row.waiting_since,
+                            released: row.released,
                         }),
                         known: false,
                     });

@@ -35,6 +35,7 @@ fn settled(row: Due, mapping: &Mapping) -> Vec<Settled> {
             target: row.target,
             attempts: row.attempts,
             waiting_since: row.waiting_since,
+            released: row.released,
         }),
         known: false,
     };

@@ -323,6 +323,7 @@ fn ledger<'s>(entries: Stream<'s, Epoch, Vec<Entry>>, shared: &Arc<Shared>) -> S
             lane: Box::new(|_| Lane { port: 0, group: () }),
             bytes: Box::new(|entry: &Entry| match entry {
                 Entry::Settled(settled) => settled.request.body.len(),
+                Entry::Sent(sent) => sent.outgoing.source.len(),
                 Entry::DeadLetter(letter) => letter.body.len(),
                 Entry::Counted(_) => 0,
             }),

@@ -26,6 +26,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What a row may wait for, as metrics know it.
+const CLASSES: [&str; 6] = ["dimension", "file", "repository", "labels", "embargo", "time"];
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at what costs a query or a lock that others wait for.
@@ -242,14 +245,16 @@ impl Watch {
             return;
         }
         let on = &mut self.on;
-        let mut waiting: BTreeMap<&'static str, (u64, f64)> = ["dimension", "file", "repository", "time"]
-            .into_iter()
-            .map(|class| (class, (0, 0.0)))
-            .collect();
+        let mut waiting: BTreeMap<&'static str, (u64, f64)> =
+            CLASSES.into_iter().map(|class| (class, (0, 0.0))).collect();
         match on.ledger.waiting() {
             Ok(rows) => {
                 for row in rows {
-                    if let Some((count, oldest)) = waiting.get_mut(row.class.as_ref()) {
+                    let class = match row.class.as_ref() {
+                        "released" => "labels",
+                        class => class,
+                    };
+                    if let Some((count, oldest)) = waiting.get_mut(class) {
                         *count += row.count;
                         *oldest = oldest.max(now().seconds_since(row.oldest));
                     }

@@ -5,7 +5,7 @@ use crate::ledger::{
     row::{self, Reader},
     store::Value,
 };
-use dbb_events::{Due, EventId, Micros, Received};
+use dbb_events::{Dependency, Due, EventId, Micros, Received};
 use std::{collections::HashSet, sync::Arc};
 
 /// Rows of one target that wait for one class of dependency.
@@ -13,7 +13,7 @@ use std::{collections::HashSet, sync::Arc};
 pub struct Waiting {
     /// The repository.
     pub target: Arc<str>,
-    /// `dimension`, `file`, `repository` or `time`.
+    /// `dimension`, `file`, `repository`, `labels`, `embargo`, `released` or `time`.
     pub class: Arc<str>,
     /// Rows.
     pub count: u64,
@@ -46,6 +46,7 @@ impl Ledger {
                 target: row.target,
                 attempts: row.attempts,
                 waiting_since: row.waiting_since,
+                released: row.waits_for.is_some_and(|key| key == Dependency::Released.key()),
                 received: Received {
                     place: row.place,
                     topic: row.topic,

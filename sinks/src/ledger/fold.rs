@@ -8,8 +8,8 @@
 //! Out:   one [`Plan`], the same for both databases: at most one change for each row and file.
 //! State: none beyond the batch; [`Recent`] is passed in.
 
-use crate::ledger::{Row, State, recent::Recent, wake};
-use dbb_events::{Counted, DeadLetter, Did, Entry, EventId, Micros, Outcome, Settled};
+use crate::ledger::{Row, State, recent::Recent, wake, write::was_unrouted};
+use dbb_events::{Counted, DeadLetter, Did, Entry, EventId, Micros, Outcome, Sent, Settled, TOPICS};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -96,6 +96,7 @@ impl<'a> Fold<'a> {
     pub(crate) fn entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Settled(settled) => self.settled(settled),
+            Entry::Sent(sent) => self.sent(sent),
             Entry::DeadLetter(letter) => self.dead_letter(letter),
             Entry::Counted(counted) => self.plan.counted.push(counted.clone()),
         }
@@ -160,8 +161,61 @@ impl<'a> Fold<'a> {
             appended_at: None,
             body: None,
         };
-        match &settled.outcome {
-            Outcome::Ingested | Outcome::AlreadyThere => {}
+        self.end(&mut row, &settled.outcome, request.appended_at, &request.body);
+        let counts = matches!(settled.outcome, Outcome::Waiting { counts: true, .. });
+        if !self.put(row, counts) {
+            return;
+        }
+        if request.was_unrouted && !request.target.is_empty() {
+            self.replace_unrouted(request.event, &request.target);
+        }
+        if State::from(&settled.outcome).is_applied() {
+            self.apply(settled);
+        }
+    }
+
+    /// A record of a hub: nothing is applied, for no Butler has heard of it.
+    fn sent(&mut self, sent: &Sent) {
+        let record = &sent.outgoing;
+        let again = record.again.as_ref();
+        let mut row = Row {
+            id: 0,
+            event: record.event,
+            target: TOPICS.into(),
+            place: record.place.clone(),
+            topic: Some(record.topic.clone()).filter(|topic| !topic.is_empty()),
+            event_type: Some(record.event_type.clone()),
+            did: Some(record.did.clone()),
+            rse: Some(record.rse.clone()),
+            kind: None,
+            created_at: Some(record.created_at),
+            url: record.url.as_ref().map(ToString::to_string),
+            uri: None,
+            outcome: State::from(&sent.outcome),
+            reason: None,
+            detail: None,
+            verified: None,
+            attempts: again.map_or(0, |again| again.attempts),
+            waits_for: None,
+            not_before: None,
+            waiting_since: again.and_then(|again| again.waiting_since),
+            first_seen_at: record.read_at,
+            updated_at: sent.at,
+            generation: self.generation,
+            appended_at: None,
+            body: None,
+        };
+        self.end(&mut row, &sent.outcome, record.appended_at, &record.source);
+        let counts = matches!(sent.outcome, Outcome::Waiting { counts: true, .. });
+        if self.put(row, counts) && was_unrouted(sent) {
+            self.replace_unrouted(record.event, &TOPICS.into());
+        }
+    }
+
+    /// Writes into `row` what its outcome has to say; `body` is the event as it came.
+    fn end(&self, row: &mut Row, outcome: &Outcome, appended_at: Option<Micros>, body: &[u8]) {
+        match outcome {
+            Outcome::Ingested | Outcome::AlreadyThere | Outcome::Published => {}
             Outcome::AlreadyThereElsewhere { uri } => row.detail = Some(uri.clone()),
             Outcome::Superseded { by } => {
                 row.detail = Some(format!("an event of {by} was applied before"));
@@ -175,25 +229,15 @@ impl<'a> Fold<'a> {
                 row.detail = Some(detail.clone());
                 row.waits_for = Some(super::words::clip(&dependency.key()));
                 row.not_before = Some(*not_before);
-                row.appended_at = request.appended_at;
-                row.body = Some(request.body.to_vec());
-                row.attempts = request.attempts.saturating_add(u32::from(*counts));
+                row.appended_at = appended_at;
+                row.body = Some(body.to_vec());
+                row.attempts = row.attempts.saturating_add(u32::from(*counts));
             }
             Outcome::Refused(refusal) => {
                 row.reason = Some(refusal.reason.as_str().to_owned());
                 row.detail = Some(refusal.detail.clone());
-                self.keep_body(&mut row, &request.body);
+                self.keep_body(row, body);
             }
-        }
-        let counts = matches!(settled.outcome, Outcome::Waiting { counts: true, .. });
-        if !self.put(row, counts) {
-            return;
-        }
-        if request.was_unrouted && !request.target.is_empty() {
-            self.replace_unrouted(request.event, &request.target);
-        }
-        if State::from(&settled.outcome).is_applied() {
-            self.apply(settled);
         }
     }
 

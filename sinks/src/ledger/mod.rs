@@ -23,6 +23,7 @@ mod postgres_connect;
 mod prune;
 mod read;
 mod recent;
+mod release;
 mod row;
 mod schema;
 pub mod settings;

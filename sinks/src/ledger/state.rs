@@ -16,6 +16,8 @@ pub enum State {
     AlreadyThereElsewhere,
     /// A newer event of the same file was applied first.
     Superseded,
+    /// In its topic; what a hub publishes at once has no row.
+    Published,
     /// Comes back when it is due.
     Waiting,
     /// A dead letter.
@@ -29,11 +31,12 @@ pub(crate) const REFUSED: i64 = 6;
 
 impl State {
     /// All states, in the order of tables.
-    pub const ALL: [State; 6] = [
+    pub const ALL: [State; 7] = [
         State::Ingested,
         State::AlreadyThere,
         State::AlreadyThereElsewhere,
         State::Superseded,
+        State::Published,
         State::Waiting,
         State::Refused,
     ];
@@ -47,6 +50,7 @@ impl State {
             State::Superseded => 4,
             State::Waiting => WAITING,
             State::Refused => REFUSED,
+            State::Published => 7,
         }
     }
 
@@ -62,6 +66,7 @@ impl State {
             State::AlreadyThere => "already_there",
             State::AlreadyThereElsewhere => "already_there_elsewhere",
             State::Superseded => "superseded",
+            State::Published => "published",
             State::Waiting => "waiting",
             State::Refused => "refused",
         }
@@ -88,6 +93,7 @@ impl From<&Outcome> for State {
             Outcome::AlreadyThere => State::AlreadyThere,
             Outcome::AlreadyThereElsewhere { .. } => State::AlreadyThereElsewhere,
             Outcome::Superseded { .. } => State::Superseded,
+            Outcome::Published => State::Published,
             Outcome::Waiting { .. } => State::Waiting,
             Outcome::Refused(_) => State::Refused,
         }
@@ -107,7 +113,7 @@ mod tests {
     #[test]
     fn stored_numbers_and_words_stay_what_they_are() {
         let codes: Vec<i64> = State::ALL.iter().map(|s| s.code()).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(codes, [1, 2, 3, 4, 7, 5, 6]);
         assert_eq!(State::ALL.map(State::as_str), Outcome::WORDS);
         for state in State::ALL {
             assert_eq!(State::from_code(state.code()), Some(state));

@@ -7,7 +7,7 @@ use crate::ledger::{
     store::{Bulk, BulkKind, Cells, Lookup, Type::*, Value},
     words::{clip, cut, find_dids, learn_dids},
 };
-use dbb_events::{Counted, Did, Entry, EventId, Micros};
+use dbb_events::{Counted, Did, Entry, EventId, Micros, Sent, TOPICS};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -234,6 +234,12 @@ impl Ledger {
                     }
                     if State::from(&settled.outcome).is_applied() {
                         files.insert((&request.target, &request.did));
+                    }
+                }
+                Entry::Sent(sent) => {
+                    keys.insert((sent.outgoing.event, Arc::from(TOPICS)));
+                    if was_unrouted(sent) {
+                        keys.insert((sent.outgoing.event, Arc::from("")));
                     }
                 }
                 Entry::DeadLetter(letter) => {
@@ -526,6 +532,12 @@ impl Ledger {
         self.store.bulk(&COUNTED_TO, offsets)?;
         Ok(())
     }
+}
+
+/// True for a record that came back from the ledger where it stood without a target.
+pub(super) fn was_unrouted(sent: &Sent) -> bool {
+    let again = sent.outgoing.again.as_ref();
+    again.is_some_and(|again| again.target.is_empty())
 }
 
 /// One sentence of a bearable length.

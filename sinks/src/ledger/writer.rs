@@ -12,9 +12,13 @@
 //! An answered batch survives a loss of power. While the ledger cannot be written nothing is answered,
 //! the channel fills, and reading stops; no batch is ever given up.
 
-use crate::ledger::{Generation, Ledger, LedgerError, health::Health, write::Written};
+use crate::ledger::{
+    Generation, Ledger, LedgerError,
+    health::Health,
+    write::{Written, was_unrouted},
+};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use dbb_events::{Due, Entry, EventId, Micros};
+use dbb_events::{Due, Entry, EventId, Micros, TOPICS};
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
@@ -140,6 +144,12 @@ impl Writer {
                         self.in_flight.remove(&(request.event, Arc::from("")));
                     }
                     (request.event, request.target.clone())
+                }
+                Entry::Sent(sent) => {
+                    if was_unrouted(sent) {
+                        self.in_flight.remove(&(sent.outgoing.event, Arc::from("")));
+                    }
+                    (sent.outgoing.event, Arc::from(TOPICS))
                 }
                 Entry::DeadLetter(letter) => (letter.event, letter.target.clone()),
                 Entry::Counted(_) => continue,

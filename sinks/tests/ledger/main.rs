@@ -5,6 +5,7 @@
 mod dead_letters;
 mod failures;
 mod fencing;
+mod hub;
 mod kill;
 mod measure;
 mod oracle;

@@ -251,6 +251,7 @@ fn what_is_due_comes_back_as_it_was_read(on: On) {
         target: "main".into(),
         attempts: 1,
         waiting_since: Some(Micros(20)),
+        released: false,
         received: dbb_events::Received {
             place: asked.place,
             topic: asked.topic,

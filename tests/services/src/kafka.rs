@@ -9,7 +9,7 @@ use rdkafka::ClientConfig;
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command, sync::LazyLock, time::Duration};
 
 /// Quick to start rather than quick to run, and small.
-const JAVA: [&str; 6] = [
+pub(crate) const JAVA: [&str; 6] = [
     "-Xms64m",
     "-Xmx512m",
     "-Xshare:auto",
@@ -18,7 +18,7 @@ const JAVA: [&str; 6] = [
     "-XX:-UsePerfData",
 ];
 
-const LOGGING: &str = "status=error
+pub(crate) const LOGGING: &str = "status=error
 appender.out.type=Console
 appender.out.name=out
 appender.out.layout.type=PatternLayout
@@ -357,7 +357,7 @@ fn jars() -> PathBuf {
     root().join("target/kafka/libs")
 }
 
-fn class_path() -> String {
+pub(crate) fn class_path() -> String {
     jars().join("*").display().to_string()
 }
 

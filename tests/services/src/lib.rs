@@ -1,4 +1,4 @@
-//! The real services that tests run against: Apache Kafka, PostgreSQL, Rucio, S3, a Python with a Butler.
+//! The real services that tests run against: Apache Kafka, MirrorMaker 2, PostgreSQL, Rucio, S3, a Python with a Butler.
 //!
 //! ```text
 //!   test process --(pipe)--> supervisor --> broker, server, worker
@@ -11,6 +11,7 @@
 
 mod certificates;
 mod kafka;
+mod mirror;
 mod ports;
 mod postgres;
 mod process;
@@ -21,6 +22,7 @@ mod topics;
 
 pub use certificates::Certificates;
 pub use kafka::{Kafka, KafkaOptions};
+pub use mirror::Mirror;
 pub use ports::free_port;
 pub use postgres::Postgres;
 pub use process::{Process, Program};

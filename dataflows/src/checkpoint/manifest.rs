@@ -93,7 +93,8 @@ pub struct ShardEntry {
     /// The checksum of all its bytes.
     pub checksum: String,
     /// For how many epochs after `to` its rows must be kept; for ever if not said.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    // Not left out where there is none: processes tell each other of shards in a form that names no fields.
+    #[serde(default)]
     pub remember: Option<Epoch>,
 }
 

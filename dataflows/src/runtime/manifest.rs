@@ -170,6 +170,49 @@ mod tests {
         }
     }
 
+    /// As it comes from another process.
+    fn sent<T: ExchangeData>(value: T) -> T {
+        use timely::{bytes::arc::BytesMut, dataflow::channels::ContainerBytes};
+        let mut bytes = Vec::new();
+        vec![value].into_bytes(&mut bytes);
+        Vec::from_bytes(BytesMut::from(bytes).freeze()).pop().unwrap()
+    }
+
+    #[test]
+    fn what_another_process_has_written_and_lost_arrives_as_it_was_sent() {
+        use crate::checkpoint::{Role, ShardEntry, Written};
+        for remember in [None, Some(7)] {
+            let shard = ShardEntry {
+                kind: "replicas".into(),
+                version: 1,
+                role: Role::Delta,
+                from: 1,
+                to: 2,
+                path: "shards/a.parquet".into(),
+                rows: 3,
+                bytes: 4,
+                checksum: "5".into(),
+                remember,
+            };
+            let written = Written {
+                epoch: 2,
+                at: Micros(6),
+                is_last: false,
+                process: 1,
+                shards: vec![shard.clone(), shard],
+                offsets: Vec::new(),
+            };
+            assert_eq!(sent(written.clone()), written);
+        }
+        let uncounted = Lost {
+            records: None,
+            ..lost(1)
+        };
+        for lost in [lost(1), uncounted] {
+            assert_eq!(sent(lost.clone()), lost);
+        }
+    }
+
     #[test]
     fn a_checkpoint_is_committed_when_its_outcomes_are_durable_with_what_was_lost_by_then() {
         timely::execute_directly(|worker| {

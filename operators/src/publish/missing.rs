@@ -26,7 +26,8 @@ pub struct Lost {
     /// The offset with which the partition goes on.
     pub to: u64,
     /// How many; `None` where nobody can tell.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    // Not left out where there is none: processes tell each other of losses in a form that names no fields.
+    #[serde(default)]
     pub records: Option<u64>,
     /// When that was found.
     pub since: Micros,

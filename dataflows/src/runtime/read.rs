@@ -13,7 +13,8 @@
 //! emitted too, as known, and never acked again.
 //!
 //! Frontier: an epoch ends when the next tick is heard; what was emitted by the end of one at which a checkpoint is due
-//! is offered to it. Nothing is polled until the gate is open. No more than `max_in_flight` records are on
+//! is offered to it. Where it begins, and what is missing there, is told in the first epoch of all. Nothing is polled
+//! until the gate is open. No more than `max_in_flight` records are on
 //! their way at once: then nothing is polled until outcomes are durable.
 
 use super::{Bindings, Control, Gate, Offers, fault};
@@ -22,7 +23,7 @@ use dbb_operators::{
     Again, Epoch, Incoming,
     publish::{Bound, Lost},
 };
-use dbb_sources::{Partition, Polled, Source};
+use dbb_sources::{Gap, Partition, Polled, Source};
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 use timely::{
     container::CapacityContainerBuilder,
@@ -101,18 +102,25 @@ pub fn read<'s>(
     let mut lost_output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Lost>>>::from(lost_output);
     let activator = scope.activator_for(info.address.clone());
     let wake = scope.worker().sync_activator_for(info.address.to_vec());
+    let known = found.len();
     let mut begins: Vec<Bound> = {
         let source = &mut reading.borrow_mut().source;
         source.set_waker(Arc::new(move || {
             // It fails only when the worker has gone, and then nobody waits.
             let _ = wake.activate();
         }));
-        source.begins().into_iter().map(bound).collect()
+        let begins = source.begins().into_iter().map(bound).collect();
+        found.extend(source.take_gaps().into_iter().map(|gap| lose(gap, now())));
+        begins
     };
+    found.iter().skip(known).for_each(&on_lost);
     // A partition of which nothing comes goes on where it is.
     if let Some(offers) = &mut offers {
         begins.iter().cloned().for_each(|begin| offers.bind(begin));
     }
+    // What was restored is in the views from the first epoch on, also while the gate is closed: with it, of which
+    // records they are the fold.
+    let mut has_begun = false;
     // All are of the newest tick heard.
     let mut newest: Option<[Capability<Epoch>; 3]> = None;
     let mut batch: Vec<Received> = Vec::with_capacity(POLL);
@@ -120,10 +128,20 @@ pub fn read<'s>(
         move |frontiers| {
             input.for_each_stamp(|tick, _| {
                 let outputs = (tick.retain_least(0), tick.retain_least(1), tick.retain_least(2));
-                if let (Some(records), Some(bounds), Some(lost)) = outputs
-                    && newest
-                        .as_ref()
-                        .is_none_or(|[newest, ..]| records.time() > newest.time())
+                let (Some(records), Some(bounds), Some(lost)) = outputs else {
+                    return;
+                };
+                if !std::mem::replace(&mut has_begun, true) {
+                    let mut output = bounds_output.activate();
+                    let mut session = output.session_with_builder(&bounds);
+                    session.give_iterator(std::mem::take(&mut begins).into_iter());
+                    let mut output = lost_output.activate();
+                    let mut session = output.session_with_builder(&lost);
+                    session.give_iterator(found.drain(..));
+                }
+                if newest
+                    .as_ref()
+                    .is_none_or(|[newest, ..]| records.time() > newest.time())
                 {
                     newest = Some([records, bounds, lost]);
                 }
@@ -146,12 +164,6 @@ pub fn read<'s>(
             let Some([capability, of_bounds, of_lost]) = newest.as_ref().filter(|_| gate.is_open()) else {
                 return;
             };
-            if !begins.is_empty() {
-                let mut bounds = bounds_output.activate();
-                bounds
-                    .session_with_builder(of_bounds)
-                    .give_iterator(std::mem::take(&mut begins).into_iter());
-            }
             let room = max_in_flight.saturating_sub(reading.bindings.in_flight());
             if room == 0 {
                 return;
@@ -173,20 +185,12 @@ pub fn read<'s>(
             }
             // What was polled of their partitions comes after them.
             for gap in reading.source.take_gaps() {
-                let (partition, next) = bound((gap.partition, gap.to));
-                let lost = Lost {
-                    stream: Arc::clone(&partition.0),
-                    partition: partition.1,
-                    from: gap.from,
-                    to: gap.to,
-                    records: gap.records,
-                    since: now(),
-                };
+                let lost = lose(gap, now());
                 on_lost(&lost);
-                found.push(lost);
                 if let Some(offers) = &mut offers {
-                    offers.bind((partition, next));
+                    offers.bind(((Arc::clone(&lost.stream), lost.partition), lost.to));
                 }
+                found.push(lost);
             }
             if !found.is_empty() {
                 let mut lost = lost_output.activate();
@@ -237,6 +241,17 @@ pub fn read<'s>(
         records,
         bounds,
         lost,
+    }
+}
+
+fn lose(gap: Gap, since: Micros) -> Lost {
+    Lost {
+        stream: gap.partition.stream,
+        partition: gap.partition.partition,
+        from: gap.from,
+        to: gap.to,
+        records: gap.records,
+        since,
     }
 }
 
@@ -347,4 +362,113 @@ fn hear<P>(
             *newest = Some(tick);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use dbb_sources::{Offsets, SourceError, Waker};
+    use timely::dataflow::{
+        InputHandle, ProbeHandle,
+        operators::{Input, Inspect, Probe},
+    };
+
+    /// Of one partition that begins with record 7, where 2 are missing; it has nothing more.
+    struct Begun(Vec<Gap>);
+
+    impl Source for Begun {
+        fn poll(&mut self, _: &mut Vec<Received>, _: usize) -> Result<Polled, SourceError> {
+            Ok(Polled::Idle)
+        }
+
+        fn begins(&mut self) -> Offsets {
+            Offsets::from([(partition(), 7)])
+        }
+
+        fn take_gaps(&mut self) -> Vec<Gap> {
+            std::mem::take(&mut self.0)
+        }
+
+        fn ack(&mut self, _: &Offsets) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn set_waker(&mut self, _: Waker) {}
+    }
+
+    fn partition() -> Partition {
+        Partition {
+            stream: "t".into(),
+            partition: 0,
+        }
+    }
+
+    /// Views have what was restored long before the gate opens on every worker.
+    #[test]
+    fn where_reading_begins_is_told_in_the_first_epoch_of_all_however_late_the_gate_opens() {
+        timely::execute_directly(|worker| {
+            let gap = Gap {
+                partition: partition(),
+                from: 5,
+                to: 7,
+                records: Some(2),
+            };
+            let reading = Rc::new(RefCell::new(Reading {
+                source: Box::new(Begun(vec![gap])),
+                bindings: Bindings::default(),
+                finished: false,
+            }));
+            let mut ticks = InputHandle::<Epoch, CapacityContainerBuilder<Vec<()>>>::new();
+            // Closed as long as nothing has been restored.
+            let mut restoring = InputHandle::<Epoch, CapacityContainerBuilder<Vec<()>>>::new();
+            let (restored, probe) = (ProbeHandle::new(), ProbeHandle::new());
+            let told = Rc::new(RefCell::new(Vec::new()));
+            let (of_bounds, of_lost) = (Rc::clone(&told), Rc::clone(&told));
+            worker.dataflow(|scope| {
+                scope.input_from(&mut restoring).probe_with(&restored);
+                let terms = Terms {
+                    max_in_flight: 10,
+                    gate: Gate::new(restored.clone(), Some(5)),
+                    offers: None,
+                    lost: Vec::new(),
+                    on_lost: Box::new(|_| {}),
+                };
+                let control = Arc::new(Control::new(1));
+                let input = scope.input_from(&mut ticks);
+                let read = read(input, reading, terms, control, || Micros(1));
+                read.bounds
+                    .inspect_core(move |event| {
+                        if let Ok((stamp, bounds)) = event {
+                            let told = bounds
+                                .iter()
+                                .map(|(_, next)| (stamp.least().copied(), "begins", *next));
+                            of_bounds.borrow_mut().extend(told);
+                        }
+                    })
+                    .probe_with(&probe);
+                read.lost
+                    .inspect_core(move |event| {
+                        if let Ok((stamp, lost)) = event {
+                            let told = lost
+                                .iter()
+                                .map(|lost| (stamp.least().copied(), "lost", lost.from));
+                            of_lost.borrow_mut().extend(told);
+                        }
+                    })
+                    .probe_with(&probe);
+            });
+            for epoch in 6..10 {
+                ticks.advance_to(epoch);
+                ticks.send(());
+            }
+            ticks.flush();
+            worker.step_while(|| probe.less_than(&9));
+            assert!(restored.less_equal(&5), "the gate is closed");
+            let mut told = told.borrow().clone();
+            told.sort_unstable();
+            assert_eq!(told, [(Some(6), "begins", 7), (Some(6), "lost", 5)]);
+            restoring.advance_to(6);
+        });
+    }
 }

@@ -73,6 +73,26 @@ impl Postgres {
         done.map_err(|e| self.error(&e))
     }
 
+    /// The same for what only reads: a server that was started again has ended the connections that nobody used
+    /// meanwhile, and asking twice does no harm.
+    fn read<T>(
+        &mut self,
+        f: impl Fn(&mut Client, &mut HashMap<String, Statement>) -> Result<T, postgres::Error>,
+    ) -> Result<T, LedgerError> {
+        let may_be_stale = self.client.is_some() && !self.in_transaction;
+        let mut lost = false;
+        let read = self.with(|client, statements| {
+            let read = f(client, statements);
+            lost = read.as_ref().is_err_and(is_lost);
+            read
+        });
+        if !(lost && may_be_stale) {
+            return read;
+        }
+        self.client = None;
+        self.with(f)
+    }
+
     fn error(&self, e: &postgres::Error) -> LedgerError {
         let what = self.what.clone();
         let detail = told(e);
@@ -102,6 +122,11 @@ impl Postgres {
         }
         LedgerError::Failed { what, detail }
     }
+}
+
+/// True if nothing more can be asked on the connection: it is broken, or the server has ended the session (57P0x).
+fn is_lost(e: &postgres::Error) -> bool {
+    e.code().is_none_or(|code| code.code().starts_with("57P"))
 }
 
 /// The error and its causes on one line.
@@ -275,7 +300,7 @@ impl Store for Postgres {
     }
 
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Cells>, LedgerError> {
-        self.with(|client, statements| {
+        self.read(|client, statements| {
             let statement = prepared(client, statements, sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
             let rows = client.query(statement, &values)?;
@@ -304,7 +329,7 @@ impl Store for Postgres {
             lookup.and
         );
         let arrays = arrays(lookup.keys, keys);
-        self.with(|client, statements| {
+        self.read(|client, statements| {
             let statement = prepared(client, statements, &sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a.as_ref()).collect();
             let rows = client.query(statement, &values)?;

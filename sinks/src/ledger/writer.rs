@@ -10,14 +10,15 @@
 //! Out:   the id of each batch, once it is durable; events that are due.
 //! State: the events that are due and in flight: each until its next outcome is written.
 //! An answered batch survives a loss of power. While the ledger cannot be written nothing is answered,
-//! the channel fills, and reading stops; no batch is ever given up.
+//! the channel fills, and reading stops. A batch is given up only when nobody waits for its answer any more: its
+//! events were never acked, and are read again.
 
 use crate::ledger::{
     Generation, Ledger, LedgerError,
     health::Health,
     write::{Written, was_unrouted},
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use dbb_events::{Due, Entry, EventId, Micros, TOPICS};
 use std::{
     collections::{HashSet, VecDeque},
@@ -122,6 +123,10 @@ impl Writer {
             let begun = Instant::now();
             match self.ledger.write(self.generation, &entries) {
                 Ok(written) => break (written, begun.elapsed()),
+                Err(e) if e.is_transient() && self.is_left(&mut ids, &mut entries) => {
+                    warn!(error = %e, entries = entries.len(), "the ledger is not there for the last outcomes: their events will be read again");
+                    return Ok(());
+                }
                 Err(e) if e.is_transient() => {
                     warn!(error = %e, batches = ids.len(), "the ledger cannot be written, trying again");
                     self.ports.health.failing(e.to_string());
@@ -164,6 +169,19 @@ impl Writer {
             self.next_due_look = Instant::now();
         }
         Ok(())
+    }
+
+    /// True if whoever waited for answers has gone; what still came is added.
+    fn is_left(&self, ids: &mut Vec<u64>, entries: &mut Vec<Entry>) -> bool {
+        loop {
+            match self.ports.entries.try_recv() {
+                Ok((id, more)) => {
+                    ids.push(id);
+                    entries.extend(more);
+                }
+                Err(end) => return end == TryRecvError::Disconnected,
+            }
+        }
     }
 
     /// Offers what is due, each event once until its next outcome.

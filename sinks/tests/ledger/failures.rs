@@ -126,6 +126,29 @@ fn a_killed_server_loses_nothing_it_acknowledged_and_the_same_handle_goes_on() {
     assert_eq!(ledger.states("main", &all).unwrap().len(), 6);
 }
 
+#[test]
+fn who_only_reads_does_not_notice_that_the_server_was_started_again() {
+    let mut server = Postgres::start().unwrap();
+    let settings = LedgerSettings {
+        url: server.create_database("site").unwrap(),
+        ..LedgerSettings::default()
+    };
+    let mut ledger = Ledger::open(&settings).unwrap();
+    for round in 0..2 {
+        assert_eq!(ledger.dead_letter_count().unwrap(), 0);
+        if round == 0 {
+            server.kill().unwrap();
+        } else {
+            server.stop().unwrap();
+        }
+        server.start_again().unwrap();
+    }
+    assert!(ledger.states("main", &[EventId(1)]).unwrap().is_empty());
+    server.stop().unwrap();
+    let error = ledger.states("main", &[EventId(1)]).unwrap_err();
+    assert!(error.is_transient(), "{error}");
+}
+
 /// On one megabyte of tmpfs. Only root may mount it; for others the same class of error is tested beside the
 /// SQLite code, by a limit on pages.
 #[test]

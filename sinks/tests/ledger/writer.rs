@@ -20,7 +20,7 @@ on_both! {
     what_is_due_comes_once_until_its_next_outcome
     what_found_no_room_comes_later
     a_newer_generation_ends_the_writer
-    a_full_ledger_answers_nothing_and_says_so
+    a_full_ledger_answers_nothing_says_so_and_holds_nobody_up_who_leaves
 }
 
 struct Running {
@@ -154,7 +154,7 @@ fn a_newer_generation_ends_the_writer(on: On) {
     assert!(matches!(running.health.condition(), Condition::Fatal { .. }));
 }
 
-fn a_full_ledger_answers_nothing_and_says_so(on: On) {
+fn a_full_ledger_answers_nothing_says_so_and_holds_nobody_up_who_leaves(on: On) {
     let mut place = new(on);
     place.settings.max_bytes = Some(1);
     let (ledger, generation) = place.begin();
@@ -172,5 +172,9 @@ fn a_full_ledger_answers_nothing_and_says_so(on: On) {
     assert!(message.contains("ledger.max_bytes"), "{message}");
     assert!(running.answers.is_empty());
     assert!(place.open().states("main", &[EventId(1)]).unwrap().is_empty());
-    // The thread goes on trying for as long as this process lives.
+    assert!(!running.thread.is_finished(), "it goes on trying");
+    // A process that leaves is not held up for ever: what was not answered was not acked either.
+    drop(running.entries);
+    running.thread.join().unwrap().unwrap();
+    assert!(running.answers.is_empty());
 }

@@ -87,6 +87,8 @@ impl Sessions {
     /// For one statement, which sees `published` and nothing newer.
     pub(super) fn session(&self, published: Option<Arc<Published>>) -> Result<SessionState, SqlError> {
         let mut state = self.template.clone();
+        // Else `now()` is the time at which this was made.
+        state.mark_start_execution();
         let views = pinned(published.clone(), &self.offered);
         state.register_catalog_list(catalog_list(views, Some(&self.pg_catalog))?);
         state.register_udtf("as_of", Arc::new(AsOf(published)));

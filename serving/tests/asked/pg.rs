@@ -106,6 +106,17 @@ fn as_of_and_the_tables_are_of_one_epoch() {
 }
 
 #[test]
+fn now_is_the_time_of_each_statement() {
+    let server = usage_server();
+    let mut client = Client::connect(&server, "");
+    let prepared = client.prepare("select cast(now() as text)").unwrap();
+    let mut ask = || client.query(&prepared, &[]).unwrap()[0].get::<_, String>(0);
+    let first = ask();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert!(first < ask());
+}
+
+#[test]
 fn nothing_but_queries_runs_in_either_protocol() {
     let server = usage_server();
     let mut client = Client::connect(&server, "");

@@ -2,16 +2,19 @@
 
 use crate::Site;
 use anyhow::{Context, Result, bail, ensure};
-use dbb_test_services::Kafka;
+use dbb_test_services::{Kafka, root};
+use flate2::read::GzDecoder;
 use rdkafka::{
-    ClientContext, Message,
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    io::{BufRead, BufReader},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A megabyte of sidecar is among what a site must live with.
@@ -48,6 +51,21 @@ impl Recorded {
                         topic: all.last().context("the first line is no record")?.topic.clone(),
                         value: line.to_vec(),
                     },
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The events of these nights, in the order received.
+    pub fn of_nights(topic: &str, names: &[&str]) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for name in names {
+            let path = root().join(format!("tests/data/rucio-events/night-{name}-events.ndjson.gz"));
+            for line in BufReader::new(GzDecoder::new(File::open(path)?)).lines() {
+                all.push(Self {
+                    topic: topic.into(),
+                    value: line?.into_bytes(),
                 });
             }
         }
@@ -93,6 +111,9 @@ pub fn create_topics<'a>(
     Ok(())
 }
 
+/// What is at each place: topic, partition, offset.
+pub type Places = BTreeMap<(String, i32, i64), Vec<u8>>;
+
 /// Appends records to Kafka and knows where each one came to be.
 pub struct Publisher {
     producer: ThreadedProducer<Deliveries>,
@@ -103,10 +124,20 @@ pub struct Publisher {
 impl Publisher {
     /// For topics of `partitions` partitions, to which records go in turn.
     pub fn new(kafka: &Kafka, partitions: i32) -> Result<Self> {
+        Self::made(kafka, partitions, false)
+    }
+
+    /// The same, where what is sent again because a broker was killed is there once; nobody tells where.
+    pub fn once(kafka: &Kafka, partitions: i32) -> Result<Self> {
+        Self::made(kafka, partitions, true)
+    }
+
+    fn made(kafka: &Kafka, partitions: i32, once: bool) -> Result<Self> {
         let producer = kafka
             .config()
             .set("message.max.bytes", MAX_RECORD_BYTES)
             .set("acks", "all")
+            .set("enable.idempotence", once.to_string())
             .set("linger.ms", "2")
             // Longer than a broker that was killed takes to come back.
             .set("message.timeout.ms", "120000")
@@ -150,7 +181,7 @@ impl Publisher {
     }
 
     /// What is at each place: topic, partition, offset.
-    pub fn places(&self) -> BTreeMap<(String, i32, i64), Vec<u8>> {
+    pub fn places(&self) -> Places {
         self.producer
             .context()
             .0
@@ -161,13 +192,67 @@ impl Publisher {
     }
 }
 
+/// What is in Kafka, read back: of a record that was sent again nobody tells who wrote it where it is.
+pub struct Appended {
+    consumer: BaseConsumer,
+    next: BTreeMap<(String, i32), i64>,
+    places: Places,
+}
+
+impl Appended {
+    /// Of all `partitions` of these topics.
+    pub fn new(kafka: &Kafka, topics: &BTreeSet<String>, partitions: i32) -> Result<Self> {
+        let consumer: BaseConsumer = kafka
+            .config()
+            .set("group.id", "reads back")
+            .set("enable.auto.commit", "false")
+            .create()?;
+        let mut all = TopicPartitionList::new();
+        for (topic, partition) in topics
+            .iter()
+            .flat_map(|topic| (0..partitions).map(move |n| (topic, n)))
+        {
+            all.add_partition_offset(topic, partition, Offset::Beginning)?;
+        }
+        consumer.assign(&all)?;
+        Ok(Self {
+            consumer,
+            next: BTreeMap::new(),
+            places: BTreeMap::new(),
+        })
+    }
+
+    /// What is at each place (topic, partition, offset), at least below the offsets `bound`.
+    pub fn below(&mut self, bound: &BTreeMap<(String, i32), i64>) -> Result<&Places> {
+        let deadline = Instant::now() + Duration::from_secs(130);
+        while bound
+            .iter()
+            .any(|(of, to)| self.next.get(of).copied().unwrap_or(0) < *to)
+        {
+            ensure!(
+                Instant::now() < deadline,
+                "records below {bound:?} cannot be read back"
+            );
+            // Errors are those of brokers that are away.
+            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(100)) {
+                let of = (message.topic().to_owned(), message.partition());
+                let place = (of.0.clone(), of.1, message.offset());
+                self.next.insert(of, message.offset() + 1);
+                self.places
+                    .insert(place, message.payload().unwrap_or_default().to_vec());
+            }
+        }
+        Ok(&self.places)
+    }
+}
+
 #[derive(Clone, Default)]
 struct Deliveries(Arc<Mutex<Delivered>>);
 
 #[derive(Default)]
 struct Delivered {
     failures: Vec<String>,
-    places: BTreeMap<(String, i32, i64), Vec<u8>>,
+    places: Places,
 }
 
 impl ClientContext for Deliveries {}

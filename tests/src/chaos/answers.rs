@@ -1,6 +1,9 @@
 //! Answers: what a process says in SQL, within a time limit: one that is stopped says nothing.
 
-use crate::fold::{ALL, Answer, ask, connect, fold, offsets};
+use crate::{
+    fold::{ALL, Answer, ask, connect, fold, offsets},
+    recording::Appended,
+};
 use anyhow::{Context, Result, ensure};
 use std::{collections::BTreeMap, sync::mpsc, thread, time::Duration};
 
@@ -37,13 +40,10 @@ fn asked<T: Send + 'static>(
 }
 
 /// What a process shows now: the offsets, and what is wrong with the rows, if anything is.
-pub(super) fn look(
-    sql: &str,
-    places: &BTreeMap<(String, i32, i64), Vec<u8>>,
-) -> Result<(Bound, Option<String>)> {
+pub(super) fn look(sql: &str, appended: &mut Appended) -> Result<(Bound, Option<String>)> {
     let mut answer = asked(sql, |client| ask(client, ALL))?;
     let bound = offsets(&mut answer)?;
-    let right = fold(places, &bound);
+    let right = fold(appended.below(&bound)?, &bound);
     let wrong = (answer != right).then(|| {
         format!(
             "at {bound:?}: {} rows are not in the fold, such as {:?}; {} are missing, such as {:?}",
@@ -61,8 +61,8 @@ pub(super) fn records(sql: &str) -> Result<i64> {
     let mut answer = asked(sql, |client| {
         ask(
             client,
-            "select 'offset', stream, cast(\"partition\" as varchar), '', '', next_offset from as_of() \
-             where stream is not null",
+            "select 'offset' as what, stream as a, cast(\"partition\" as varchar) as b, '' as c, '' as d, \
+             next_offset as n from as_of() where stream is not null",
         )
     })?;
     Ok(offsets(&mut answer)?.values().sum())

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Dice, Recorded, Site,
     books::{self, Again},
-    recording::{Publisher, create_topics},
+    recording::{Appended, Publisher, create_topics},
 };
 use anyhow::{Context, Result, bail, ensure};
 use dbb::demo::Outcomes;
@@ -22,6 +22,8 @@ use std::{
 const PARTITIONS: i32 = 3;
 /// Longest that a cluster may take to answer after a fault has ended.
 const BACK: Duration = Duration::from_secs(90);
+/// Longest that a round waits for files to be registered.
+const DONE: Duration = Duration::from_secs(20);
 /// Longest that it may take to read what was published.
 const CAUGHT_UP: Duration = Duration::from_secs(240);
 
@@ -47,7 +49,8 @@ pub fn run(options: &Options) -> Result<Findings> {
     let records = Recorded::of(&site)?;
     let mut topics = BTreeSet::new();
     create_topics(&kafka, &records, PARTITIONS, &mut topics)?;
-    let mut publisher = Publisher::new(&kafka, PARTITIONS)?;
+    let mut publisher = Publisher::once(&kafka, PARTITIONS)?;
+    let mut appended = Appended::new(&kafka, &topics, PARTITIONS)?;
     let disk = Disk::mount(&site.path().join("checkpoints"))?;
     if disk.is_none() {
         println!("no disk can be mounted here: none is filled");
@@ -59,8 +62,12 @@ pub fn run(options: &Options) -> Result<Findings> {
         let begun = Instant::now();
         let upto = |round: usize| records.len() * round / options.rounds;
         publisher.send(&records[upto(round)..upto(round + 1)])?;
-        let before = back(&mut cluster, &publisher, &mut findings)?;
-        thread::sleep(Duration::from_millis(dice.below(800)));
+        let before = back(&mut cluster, &mut appended, &mut findings)?;
+        if dice.below(3) == 0 {
+            until_something_is_done(&site)?;
+        } else {
+            thread::sleep(Duration::from_millis(dice.below(800)));
+        }
         let fault = Fault::of_round(round, &mut dice);
         *struck.entry(fault).or_default() += 1;
         let mut victims = Victims {
@@ -88,7 +95,7 @@ pub fn run(options: &Options) -> Result<Findings> {
     }
     println!("struck: {struck:?}");
     publisher.flush()?;
-    back(&mut cluster, &publisher, &mut findings)?;
+    back(&mut cluster, &mut appended, &mut findings)?;
     if caught_up(&mut cluster, records.len(), &mut findings)? {
         compare(&cluster, &site, &kafka, &topics, records.len(), &mut findings)?;
     }
@@ -125,8 +132,17 @@ fn site(options: &Options, kafka: &Kafka, registry: &str, ledger: &str) -> Resul
     Ok(site)
 }
 
+/// Waits, not for long, until files are registered again: a worker takes seconds to start, and a fault comes sooner.
+fn until_something_is_done(site: &Site) -> Result<()> {
+    let (before, since) = (site.count(|_| true)?, Instant::now());
+    while since.elapsed() < DONE && site.count(|_| true)? == before {
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
 /// Waits until every process answers, and judges each answer. How many records are in the views of the last.
-fn back(cluster: &mut Cluster<'_>, publisher: &Publisher, findings: &mut Findings) -> Result<i64> {
+fn back(cluster: &mut Cluster<'_>, appended: &mut Appended, findings: &mut Findings) -> Result<i64> {
     let deadline = Instant::now() + BACK;
     let mut next = 0;
     let mut records = 0;
@@ -135,7 +151,7 @@ fn back(cluster: &mut Cluster<'_>, publisher: &Publisher, findings: &mut Finding
             Ok(wrong) => findings.wrong.extend(wrong),
             Err(error) => findings.hung.push(format!("{error:#}")),
         }
-        match answers::look(&cluster.sql[next], &publisher.places()) {
+        match answers::look(&cluster.sql[next], appended) {
             Ok((bound, wrong)) => {
                 findings.wrong.extend(wrong);
                 records = bound.values().sum();

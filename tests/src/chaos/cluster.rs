@@ -33,6 +33,10 @@ pub(super) struct Cluster<'s> {
     pub(super) workers: usize,
     /// Starts of the whole.
     pub(super) starts: usize,
+    /// At the next start: which process ends by itself, and at which point.
+    pub(super) fault: Option<(usize, String)>,
+    /// One of those that run does.
+    faulty: bool,
 }
 
 impl<'s> Cluster<'s> {
@@ -63,6 +67,8 @@ impl<'s> Cluster<'s> {
             hosts: (processes > 1).then_some(hosts),
             workers: 1,
             starts: 0,
+            fault: None,
+            faulty: false,
         })
     }
 
@@ -73,6 +79,8 @@ impl<'s> Cluster<'s> {
     fn start(&mut self) -> Result<()> {
         self.starts += 1;
         let workers = self.workers.to_string();
+        let fault = self.fault.take();
+        self.faulty = fault.is_some();
         for process in 0..self.processes() {
             let mut sets = vec![
                 format!("sql.listen={}", self.sql[process]),
@@ -90,6 +98,9 @@ impl<'s> Cluster<'s> {
             for set in sets {
                 program = program.arg("--set").arg(set);
             }
+            if let Some((_, point)) = fault.as_ref().filter(|(of, _)| *of == process) {
+                program = program.env("DBB_FAULT", point);
+            }
             self.runs.push(self.site.start_program(program)?);
         }
         Ok(())
@@ -97,24 +108,40 @@ impl<'s> Cluster<'s> {
 
     /// Starts all, if one has gone: then all are to go by themselves. What is wrong with how they went, if anything.
     pub(super) fn mend(&mut self) -> Result<Vec<String>> {
-        if !self.runs.is_empty() && self.runs.iter().all(Run::is_running) {
+        if !self.runs.is_empty() && self.is_whole() {
             return Ok(Vec::new());
         }
-        let wrong = self.ended(END, |status| matches!(status, 69 | 75 | 137))?;
+        let faulty = self.faulty;
+        let wrong = self.ended(END, |status| lost(status, faulty))?;
         self.start()?;
         Ok(wrong)
     }
 
     /// Ends all in good order.
     pub(super) fn drain(&mut self) -> Result<Vec<String>> {
-        // One may have gone already, and have taken the others along.
-        let whole = self.runs.iter().all(Run::is_running);
+        let whole = self.ask_to_stop()?;
+        self.drained(whole)
+    }
+
+    /// Asks for an end in good order; false if one has gone already, and takes the others along.
+    pub(super) fn ask_to_stop(&mut self) -> Result<bool> {
+        let whole = self.is_whole();
         if let Some(run) = self.runs.first_mut() {
             run.signal("TERM")?;
         }
+        Ok(whole)
+    }
+
+    /// Waits for that end; where one was lost, for those of the others.
+    pub(super) fn drained(&mut self, whole: bool) -> Result<Vec<String>> {
+        let faulty = self.faulty;
         self.ended(DRAIN, |status| {
-            matches!(status, 0 | 1) || (!whole && matches!(status, 69 | 75 | 137))
+            matches!(status, 0 | 1) || (!whole || faulty) && lost(status, faulty)
         })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.runs.iter().all(Run::is_running)
     }
 
     /// Waits until all have ended; those that do not are an error, and killed.
@@ -161,6 +188,11 @@ impl<'s> Cluster<'s> {
     pub(super) fn butler_workers(&self) -> Vec<u32> {
         self.runs.iter().flat_map(Run::workers).collect()
     }
+}
+
+/// True for the ends of processes one of which was lost; 134 is that of a point that was come to.
+fn lost(status: i32, faulty: bool) -> bool {
+    matches!(status, 69 | 75 | 137) || faulty && status == 134
 }
 
 fn last(text: &str) -> String {

@@ -3,6 +3,7 @@
 use super::cluster::{Cluster, PATIENCE_SECONDS};
 use crate::Dice;
 use anyhow::{Context, Result, ensure};
+use dbb::runtime::fault::POINTS;
 use dbb_test_services::{Kafka, Postgres};
 use std::{
     fs,
@@ -27,6 +28,10 @@ pub(super) enum Fault {
     Drain,
     /// The same, with another number of workers.
     Rescale,
+    /// SIGTERM while there is no database.
+    Stranded,
+    /// A process ends between two steps of the way of a record, when it comes there after the next start.
+    Step,
     /// SIGKILL to a Python worker.
     Worker,
     /// SIGKILL to a broker, which is started again.
@@ -47,11 +52,14 @@ pub(super) enum Fault {
 
 use Fault::{
     Broker, BrokerPause, Cut, Database, DatabaseStop, DiskFull, Drain, Flicker, Freeze, Kill, KillAll, Pause,
-    Rescale, Worker,
+    Rescale, Step, Stranded, Worker,
 };
 
+/// How many there are.
+pub(super) const FAULTS: usize = 16;
+
 /// Of these, one each round: what is seldom in life is seldom here.
-const OFTEN: [Fault; 20] = [
+const OFTEN: [Fault; 23] = [
     Kill,
     Kill,
     Kill,
@@ -63,6 +71,9 @@ const OFTEN: [Fault; 20] = [
     Drain,
     Rescale,
     Rescale,
+    Stranded,
+    Step,
+    Step,
     Worker,
     Worker,
     Broker,
@@ -85,9 +96,10 @@ pub(super) struct Victims<'v> {
 impl Fault {
     /// The fault of a round: each once at first.
     pub(super) fn of_round(round: usize, dice: &mut Dice) -> Self {
-        const FIRST: [Fault; 14] = [
+        const FIRST: [Fault; FAULTS] = [
             Kill,
             Drain,
+            Step,
             Database,
             Worker,
             Rescale,
@@ -97,6 +109,7 @@ impl Fault {
             Cut,
             DiskFull,
             KillAll,
+            Stranded,
             BrokerPause,
             DatabaseStop,
             Broker,
@@ -131,6 +144,21 @@ impl Fault {
                 cluster.workers = 1 + dice.below(3) as usize;
                 return Ok(wrong);
             }
+            Stranded => {
+                on.postgres.stop()?;
+                let whole = cluster.ask_to_stop()?;
+                thread::sleep(a_moment);
+                on.postgres.start_again()?;
+                return cluster.drained(whole);
+            }
+            Step => {
+                cluster.kill()?;
+                let point = dice.one_of(&POINTS).copied().unwrap_or("polled");
+                // Where one process writes for all, it is the first.
+                let first = point.starts_with("ledger") || point.starts_with("manifest");
+                let process = if first { 0 } else { one };
+                cluster.fault = Some((process, format!("{point}:{}", 1 + dice.below(3))));
+            }
             Worker => {
                 let workers = cluster.butler_workers();
                 if let Some(worker) = dice.one_of(&workers) {
@@ -163,7 +191,8 @@ impl Fault {
             DiskFull => {
                 if let Some(disk) = on.disk {
                     disk.fill()?;
-                    thread::sleep(a_moment * 2);
+                    // More than one checkpoint is due meanwhile.
+                    thread::sleep(a_moment + Duration::from_millis(1500));
                     disk.free()?;
                 }
             }

@@ -19,6 +19,9 @@ pub use campaign::run;
 
 use std::fmt;
 
+/// Rounds after which each fault has been there once.
+pub const EACH_ONCE: usize = fault::FAULTS;
+
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -1,7 +1,9 @@
 //! A site on several processes: real Kafka, a ledger in a real PostgreSQL, a real Butler. See `../../README.md`.
 
+mod chaos;
 mod deploy;
 mod ends;
+mod resume;
 mod together;
 
 use anyhow::Result;

@@ -3,7 +3,7 @@
 use crate::{
     kafka::{Watched, ensure_all_committed, get},
     site,
-    views::{Viewing, is_ready, nights},
+    views::{Viewing, is_ready},
 };
 use anyhow::{Context, Result, ensure};
 use dbb::runtime::fault::POINTS;
@@ -17,7 +17,8 @@ use dbb_tests::{
 use postgres::Client;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    thread::sleep,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -93,7 +94,7 @@ fn a_night_split_between_runs_gives_the_views_of_one_run() -> Result<()> {
     kafka.create_topic(topic, PARTITIONS)?;
     let mut viewing = Viewing::new(kafka, topic)?;
     keep_checkpoints(&mut viewing.site, "checkpoints");
-    let records = nights(topic, &["a", "b"])?;
+    let records = Recorded::of_nights(topic, &["a", "b"])?;
     let mut publisher = Publisher::new(kafka, PARTITIONS)?;
     let mut dice = Dice::new("split night");
     let mut cuts = [0; 3].map(|_| 1 + dice.below(records.len() as u64 - 1) as usize);
@@ -138,7 +139,7 @@ fn killed_at_any_moment_the_next_run_has_the_same_views() -> Result<()> {
     kafka.create_topic(topic, PARTITIONS)?;
     let mut viewing = Viewing::new(kafka, topic)?;
     keep_checkpoints(&mut viewing.site, "checkpoints");
-    let records = nights(topic, &["a", "b", "c"])?;
+    let records = Recorded::of_nights(topic, &["a", "b", "c"])?;
     let mut publisher = Publisher::new(kafka, PARTITIONS)?;
     let mut dice = Dice::new("killed night");
     let (mut sent, mut resumed) = (0, 0);
@@ -183,7 +184,7 @@ fn what_retention_took_is_missing_from_the_views_which_say_so() -> Result<()> {
     kafka.create_topic(topic, 1)?;
     let mut viewing = Viewing::new(kafka, topic)?;
     keep_checkpoints(&mut viewing.site, "checkpoints");
-    let records = nights(topic, &["a"])?;
+    let records = Recorded::of_nights(topic, &["a"])?;
     let (first, rest) = records.split_at(records.len() / 3);
     let mut publisher = Publisher::new(kafka, 1)?;
     publisher.send(first)?;
@@ -279,38 +280,42 @@ fn killed_between_any_two_steps_nothing_is_lost_or_twice_and_views_are_the_same(
     let chunk = whole.records.len().div_ceil(POINTS.len());
     let chunks: Vec<Vec<Recorded>> = whole.records.chunks(chunk).map(<[_]>::to_vec).collect();
     for (at, point) in POINTS.iter().enumerate() {
-        whole.publisher.send(chunks.get(at).into_iter().flatten())?;
-        whole.publisher.flush()?;
         // Those that come once or rarely are met the first time.
         let often = ["polled", "ledger_write", "ledger_written", "offsets_commit"];
         let times = if often.contains(point) {
-            1 + dice.below(3)
+            1 + dice.below(2)
         } else {
             1
         };
+        if *point == "merged" {
+            // Where there is no base yet, the second delta leads to one.
+            keep_checkpoints(&mut whole.site, "merged");
+        }
         let program = whole.site.program(&["--workers", "2"]);
         let mut run = whole
             .site
             .start_program(program.env("DBB_FAULT", format!("{point}:{times}")))?;
-        let since = Instant::now();
-        let mut asked = false;
-        while run.is_running() && since.elapsed() < Duration::from_secs(60) {
-            // Steps that nothing but the end of a run leads to.
-            if !asked && since.elapsed() > Duration::from_secs(8) {
+        let (since, mut asked) = (Instant::now(), false);
+        let mut records = chunks.get(at).into_iter().flatten();
+        while run.is_running() && since.elapsed() < Duration::from_secs(90) {
+            // One by one, once they are looked for: so that each step is gone through more than once.
+            if run.text().contains("views have caught up") {
+                whole.publisher.send(records.next())?;
+                sleep(Duration::from_millis(200));
+            }
+            // A step that nothing but the end of a run leads to.
+            if !asked && *point == "drained" && since.elapsed() > Duration::from_secs(6) {
                 asked = true;
                 run.signal("TERM")?;
             }
-            sleep(Duration::from_millis(20));
+            sleep(Duration::from_millis(100));
         }
+        whole.publisher.send(records)?;
+        whole.publisher.flush()?;
+        ensure!(!run.is_running(), "{point} was not met:\n{}", run.text());
         let ended = run.end()?;
         println!("{point}:{times} ended with {}", ended.status);
-        let was_met = ended.status == 128 + 6;
-        // Shards are merged only when there are many.
-        ensure!(
-            was_met || *point == "merged",
-            "{point} was not met:\n{}",
-            ended.text
-        );
+        ensure!(ended.status == 128 + 6, "{point} was not met:\n{}", ended.text);
         whole.watched.check(kafka, &whole.publisher, &whole.site)?;
     }
     whole.site.run_once(&[])?;
@@ -324,21 +329,47 @@ fn killed_between_any_two_steps_nothing_is_lost_or_twice_and_views_are_the_same(
     ensure_same(&resumed, &alone, "after all faults")
 }
 
-/// A new version takes over in mid-flow: nothing is lost or delivered twice.
+/// A new version takes over in mid-flow, while events go on arriving: nothing is lost or delivered twice.
 #[test]
 fn drained_and_replaced_under_load_nothing_is_lost_or_twice() -> Result<()> {
     let kafka = Kafka::shared()?;
     let mut whole = Whole::new(kafka, "UPG", 150)?;
-    let (first, rest) = whole.records.split_at(whole.records.len() / 3);
-    let (first, rest) = (first.to_vec(), rest.to_vec());
-    let mut run = whole.site.start(&["--workers", "2"])?;
-    whole.publisher.send(&first)?;
-    let (site, watched, publisher) = (&whole.site, &whole.watched, &whole.publisher);
-    run.until("some is done", || {
-        watched.check(kafka, publisher, site)?;
-        Ok(site.count(|_| true)? > 20)
+    // Far more than it takes: who is cut short delivers again.
+    whole.site.set("shutdown.drain_seconds=140");
+    let (site, watched, publisher) = (&whole.site, &whole.watched, &mut whole.publisher);
+    let run = site.start(&["--workers", "2"])?;
+    let (records, http) = (&whole.records, &whole.http);
+    let replaced = AtomicBool::new(false);
+    let run = thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            for (at, record) in records.iter().enumerate() {
+                // Some are for the next one alone, however long it takes to start.
+                while at > records.len() * 2 / 3 && !replaced.load(Relaxed) {
+                    sleep(Duration::from_millis(20));
+                }
+                publisher.send([record])?;
+                sleep(Duration::from_millis(50));
+            }
+            publisher.flush()
+        });
+        let next = replace(run, site, http, &replaced);
+        replaced.store(true, Relaxed);
+        load.join().map_err(|_| anyhow::anyhow!("the load panicked"))??;
+        next
     })?;
-    whole.publisher.send(&rest)?;
+    watched.check(kafka, &whole.publisher, site)?;
+    run.terminate()?.with(0)?;
+    whole.site.run_once(&[])?;
+    ensure_all_committed(kafka, "upg", &whole.publisher)?;
+    whole.site.prove(Again::Never)?;
+    let resumed = whole.views("1")?;
+    keep_checkpoints(&mut whole.site, "others");
+    ensure_same(&resumed, &whole.views("2")?, "after the upgrade")
+}
+
+/// Drains a run that has begun to work, and starts the next; `replaced` as soon as that is ready.
+fn replace(mut run: Run, site: &Site, http: &str, replaced: &AtomicBool) -> Result<Run> {
+    run.until("some is done", || Ok(site.count(|_| true)? > 20))?;
     let asked = Instant::now();
     let ended = run.terminate()?.with(0)?;
     let drained = asked.elapsed();
@@ -347,21 +378,21 @@ fn drained_and_replaced_under_load_nothing_is_lost_or_twice() -> Result<()> {
         "{}",
         ended.text
     );
-    whole.watched.check(kafka, &whole.publisher, &whole.site)?;
-    let mut run = whole.site.start(&["--workers", "2"])?;
-    run.until("views have caught up", || is_ready(&whole.http))?;
+    let before = site.count(|_| true)?;
+    let mut next = site.start(&["--workers", "2"])?;
+    next.until("views have caught up", || is_ready(http))?;
+    let ready = asked.elapsed();
+    replaced.store(true, Relaxed);
+    next.until("the next has done something", || {
+        Ok(site.count(|_| true)? > before)
+    })?;
     println!(
-        "drained in {:.1} s, views of the next run after {:.1} s",
+        "asked to stop, it left after {:.1} s; the views of the next were there after {:.1} s, its first outcome after \
+         {:.1} s",
         drained.as_secs_f64(),
+        ready.as_secs_f64(),
         asked.elapsed().as_secs_f64()
     );
-    ensure!(resumed_at(&run).is_some(), "{}", run.text());
-    run.terminate()?.with(0)?;
-    whole.publisher.flush()?;
-    whole.site.run_once(&[])?;
-    ensure_all_committed(kafka, "upg", &whole.publisher)?;
-    whole.site.prove(Again::Perhaps)?;
-    let resumed = whole.views("1")?;
-    keep_checkpoints(&mut whole.site, "others");
-    ensure_same(&resumed, &whole.views("2")?, "after the upgrade")
+    ensure!(resumed_at(&next).is_some(), "{}", next.text());
+    Ok(next)
 }

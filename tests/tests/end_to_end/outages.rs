@@ -127,6 +127,44 @@ fn rename(postgres: &Postgres, from: &str, to: &str) -> Result<()> {
     })
 }
 
+/// Nobody can write down what was done: what has no outcome is left, and read again by the next run.
+#[test]
+fn who_is_asked_to_stop_while_the_ledger_is_away_leaves_in_time_and_nothing_is_lost() -> Result<()> {
+    let (kafka, mut postgres) = (Kafka::shared()?, Postgres::start()?);
+    let brokers = kafka.bootstrap();
+    let (ledger, registry) = (
+        postgres.create_database("ledger")?,
+        postgres.create_database("registry")?,
+    );
+    let site = site(&format!(
+        "--files 60 --faults none --late 0 --site STR --kafka {brokers} --group-id str --ledger {ledger} \
+         --registry {registry}"
+    ))?;
+    let records = Recorded::of(&site)?;
+    create_topics(kafka, &records, 3, &mut BTreeSet::new())?;
+    let mut publisher = Publisher::new(kafka, 3)?;
+    let (first, second) = records.split_at(records.len() / 3);
+    publisher.send(first)?;
+    publisher.flush()?;
+    let mut run = site.start(&["--set", "shutdown.drain_seconds=3"])?;
+    run.until("something is done", || {
+        Ok(site.count(|state| state == State::Ingested)? > 0)
+    })?;
+    postgres.stop()?;
+    publisher.send(second)?;
+    publisher.flush()?;
+    let log = run.log().to_owned();
+    run.until("it has noticed", || {
+        Ok(fs::read_to_string(&log)?.contains("the ledger cannot be written"))
+    })?;
+    let ended = run.terminate()?.with(0)?;
+    ensure!(ended.text.contains("it will be read again"), "{}", ended.text);
+    postgres.start_again()?;
+    site.run_once(&[])?;
+    ensure_all_committed(kafka, "str", &publisher)?;
+    site.prove(Again::Perhaps)
+}
+
 /// Makes one repository of a site anew, with a registry of its own.
 fn move_to_sqlite(site: &Site, name: &str) -> Result<()> {
     fs::remove_dir_all(site.path().join("repo").join(name))?;

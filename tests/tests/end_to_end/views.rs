@@ -8,40 +8,23 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use dbb_sinks::ledger::State;
-use dbb_test_services::{Kafka, free_port, root};
+use dbb_test_services::{Kafka, free_port};
 use dbb_tests::{
     Dice, Recorded, Run, Site,
     books::Again,
     fold::{ALL, Answer, ask, connect, fold, offsets},
     recording::{Publisher, create_topics},
 };
-use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{BufRead, BufReader},
+    fs,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
 const PARTITIONS: i32 = 3;
-
-/// The events of these nights, in the order received.
-pub(crate) fn nights(topic: &str, names: &[&str]) -> Result<Vec<Recorded>> {
-    let mut all = Vec::new();
-    for name in names {
-        let path = root().join(format!("tests/data/rucio-events/night-{name}-events.ndjson.gz"));
-        for line in BufReader::new(GzDecoder::new(File::open(path)?)).lines() {
-            all.push(Recorded {
-                topic: topic.into(),
-                value: line?.into_bytes(),
-            });
-        }
-    }
-    Ok(all)
-}
 
 /// A site without repositories, which only keeps views.
 pub(crate) struct Viewing {
@@ -91,7 +74,7 @@ fn at_each_published_epoch_views_equal_a_fold_of_the_offsets_bound_to_it() -> Re
     let topic = "exact-views";
     kafka.create_topic(topic, PARTITIONS)?;
     let viewing = Viewing::new(kafka, topic)?;
-    let records = nights(topic, &["a", "b", "c"])?;
+    let records = Recorded::of_nights(topic, &["a", "b", "c"])?;
     let mut publisher = Publisher::new(kafka, PARTITIONS)?;
     let mut dice = Dice::new("exact views");
     let mut run = viewing.start(&["--workers", "2"])?;

@@ -1,8 +1,10 @@
-//! Where requests go and outcomes come from: Butler repositories, and the ledger that remembers.
+//! Where requests go and outcomes come from: Butler repositories, the ledger that remembers, and what tells labels.
 
 pub mod butler;
 pub mod ledger;
+pub mod lookup;
 pub mod sink;
+mod tls;
 pub mod topics;
 
 pub use sink::Sink;

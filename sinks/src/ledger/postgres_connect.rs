@@ -5,25 +5,13 @@ use postgres::{
     Client, Config, NoTls,
     config::{Host, SslMode},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What every session sets: a commit is on disk when it returns, whatever the server's default is;
 /// no lock, and no transaction whose process hangs, holds the others up for ever.
 pub(crate) const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; \
      SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
-
-/// Where a system keeps the certificates it trusts, by distribution.
-const SYSTEM_CERTIFICATES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// A database and how to get to it.
 pub(crate) struct Target {
@@ -84,33 +72,8 @@ fn is_local(config: &Config) -> bool {
 }
 
 fn tls(settings: &LedgerSettings) -> Result<MakeRustlsConnect, LedgerError> {
-    let wrong = |why: String| LedgerError::Configuration(format!("TLS for the ledger: {why}"));
-    let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let path = settings
-        .ca_file
-        .clone()
-        .or(from_environment)
-        .or_else(|| {
-            let mut known = SYSTEM_CERTIFICATES.iter().map(PathBuf::from);
-            known.find(|path| path.exists())
-        })
-        .ok_or_else(|| wrong("no certificates found on this system, set ledger.ca_file".into()))?;
-    let read = |e: &dyn std::fmt::Display| wrong(format!("`{}`: {e}", path.display()));
-    let mut roots = RootCertStore::empty();
-    let mut certificates = Vec::new();
-    for certificate in CertificateDer::pem_file_iter(&path).map_err(|e| read(&e))? {
-        certificates.push(certificate.map_err(|e| read(&e))?);
-    }
-    roots.add_parsable_certificates(certificates);
-    if roots.is_empty() {
-        return Err(read(&"no certificate in it"));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| wrong(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = crate::tls::client(settings.ca_file.as_deref(), None)
+        .map_err(|why| LedgerError::Configuration(format!("TLS for the ledger: {why}")))?;
     Ok(MakeRustlsConnect::new(config))
 }
 

@@ -103,7 +103,9 @@ fn next(row: &Row, config: &Path, now: Micros) -> Option<String> {
                 _ if due => "it is due: a running dbb tries it within moments".into(),
                 None | Some("time") => "nothing: it is tried again by itself".into(),
                 Some("repository") => format!("see what is wrong with it: dbb check {config} --connect"),
-                Some("labels" | "released") => format!("see why Rucio does not answer: dbb check {config} --connect"),
+                Some("labels" | "released") => {
+                    format!("see why Rucio does not answer: dbb check {config} --connect")
+                }
                 Some(key) => match key.split_once(':') {
                     Some(("file", uri)) => {
                         format!(

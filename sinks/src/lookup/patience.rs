@@ -106,6 +106,7 @@ mod tests {
             target: "".into(),
             attempts,
             waiting_since: Some(NOW.plus_seconds(-waited_s)),
+            released: false,
         }
     }
 

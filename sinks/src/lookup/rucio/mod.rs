@@ -13,6 +13,7 @@ mod answer;
 mod breaker;
 mod bulk;
 mod client;
+mod lists;
 mod metadata;
 mod pace;
 mod secret;
@@ -21,4 +22,5 @@ mod token;
 
 pub(super) use bulk::{Bulk, Told};
 pub use client::Rucio;
+pub use lists::{DidType, ListedFile, ListedReplica, ListedReplicas, Listing};
 pub use settings::{Auth, RucioSettings, Userpass, X509};

@@ -11,7 +11,9 @@
 #![allow(clippy::expect_used, missing_docs)]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use dbb_events::{Did, Entry, EventId, Kind, Micros, Outcome, Place, Request, Rse, Settled, Verified};
+use dbb_events::{
+    Action, Did, Entry, EventId, Kind, Micros, Outcome, Place, Request, Rse, Settled, Verified,
+};
 use dbb_sinks::ledger::{Ledger, LedgerSettings, Who};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -41,7 +43,7 @@ fn settled(number: u128) -> Entry {
             event_type: "transfer-done".into(),
             did: Did::new("dp1", Arc::clone(&name)),
             rse: Rse::new("SITE_BUTLER_DISK"),
-            kind: Kind::DataProduct,
+            action: Action::Register(Kind::DataProduct),
             created_at: NOW,
             url: url.into(),
             uri: format!("/sps/butler_disk/dp1/{name}").into(),

@@ -43,7 +43,7 @@ fn incoming(name: &str) -> Vec<Incoming> {
 fn arrivals() -> Vec<Arrival> {
     incoming(SITE)
         .iter()
-        .filter_map(|incoming| match classify(incoming) {
+        .filter_map(|incoming| match classify(incoming, &Mapping::default()) {
             Classified::Arrival(arrival) => Some(*arrival),
             _ => None,
         })
@@ -84,7 +84,7 @@ fn operators(c: &mut Criterion) {
             b.iter(|| {
                 incoming
                     .iter()
-                    .map(classify)
+                    .map(|incoming| classify(incoming, &Mapping::default()))
                     .for_each(|classified| drop(black_box(classified)))
             })
         });

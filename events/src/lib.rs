@@ -47,7 +47,7 @@ pub use outgoing::{Ask, Class, Found, Labels, Outgoing, Sent, TOPICS};
 pub use payload::{Label, Payload};
 pub use record::{Place, Received};
 pub use recorded::{Recorded, decode_record};
-pub use request::{Again, Counted, DeadLetter, Due, Entry, Request, Settled};
+pub use request::{Action, Again, Counted, DeadLetter, Due, Entry, Request, Settled};
 pub use scan::scan;
 pub use sidecar::Sidecar;
 pub use table::ReplicaState;

@@ -18,6 +18,15 @@ pub enum Outcome {
         /// The URI that the Butler has.
         uri: String,
     },
+    /// Was registered from this replica, and is so no more.
+    Removed,
+    /// Nothing was registered from a replica that is gone.
+    NotThere,
+    /// Is registered from another replica than the one that is gone, and stays.
+    KeptElsewhere {
+        /// The URI that the Butler has.
+        uri: String,
+    },
     /// A newer event of the same file has been applied already.
     Superseded {
         /// The `created_at` of that newer event.
@@ -41,12 +50,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// True when the file is registered, from this replica or from another.
+    pub fn is_registered(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Ingested | Outcome::AlreadyThere | Outcome::AlreadyThereElsewhere { .. }
+        )
+    }
+
+    /// True when nothing is registered from a replica that is gone.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Outcome::Removed | Outcome::NotThere)
+    }
+
     /// The word in the ledger, in metrics and in tables.
     pub fn as_str(&self) -> &'static str {
         match self {
             Outcome::Ingested => "ingested",
             Outcome::AlreadyThere => "already_there",
             Outcome::AlreadyThereElsewhere { .. } => "already_there_elsewhere",
+            Outcome::Removed => "removed",
+            Outcome::NotThere => "not_there",
+            Outcome::KeptElsewhere { .. } => "kept_elsewhere",
             Outcome::Superseded { .. } => "superseded",
             Outcome::Published => "published",
             Outcome::Waiting { .. } => "waiting",
@@ -55,10 +80,13 @@ impl Outcome {
     }
 
     /// All the words, in the order of tables.
-    pub const WORDS: [&'static str; 7] = [
+    pub const WORDS: [&'static str; 10] = [
         "ingested",
         "already_there",
         "already_there_elsewhere",
+        "removed",
+        "not_there",
+        "kept_elsewhere",
         "superseded",
         "published",
         "waiting",
@@ -175,11 +203,13 @@ pub enum Reason {
     Environment,
     /// It tells of a replica that is not known, and is older than what is remembered of deleted ones.
     TooLate,
+    /// The file lies inside the Butler's datastore, and no way is known to remove its record alone.
+    Owned,
 }
 
 impl Reason {
     /// All classes.
-    pub const ALL: [Reason; 17] = [
+    pub const ALL: [Reason; 18] = [
         Reason::Unreadable,
         Reason::BadField,
         Reason::UnknownKind,
@@ -197,6 +227,7 @@ impl Reason {
         Reason::Butler,
         Reason::Environment,
         Reason::TooLate,
+        Reason::Owned,
     ];
 
     /// The word.
@@ -219,6 +250,7 @@ impl Reason {
             Reason::Butler => "butler",
             Reason::Environment => "environment",
             Reason::TooLate => "too_late",
+            Reason::Owned => "owned",
         }
     }
 

@@ -6,7 +6,32 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
-/// "This file has landed: register it", for one Butler repository.
+/// What a repository is asked to do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// It has landed: register it, as what its label says it is.
+    Register(Kind),
+    /// It is gone from its RSE: be without it.
+    Remove,
+}
+
+impl Action {
+    /// What is to be registered.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Action::Register(kind) => Some(kind),
+            Action::Remove => None,
+        }
+    }
+
+    /// True for a file that is gone.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Action::Remove)
+    }
+}
+
+/// "This file has landed: register it", or "it is gone", for one Butler repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The identity of the event.
@@ -19,17 +44,18 @@ pub struct Request {
     pub event_type: Arc<str>,
     /// The file.
     pub did: Did,
-    /// Where it landed.
+    /// Where it landed, or is gone from.
     pub rse: Rse,
     /// What the Butler is asked to do with it.
-    pub kind: Kind,
+    pub action: Action,
     /// The envelope's `created_at`: the version in this file's story; a larger one is newer.
     pub created_at: Micros,
-    /// The replica's URL as the event has it.
+    /// The replica's URL as the event has it; empty for a removal that has none.
     pub url: Arc<str>,
-    /// The URI the Butler will know the file by, after the prefix mapping: an absolute path or a URI.
+    /// The URI the Butler will know the file by, after the prefix mapping: an absolute path or a URI; empty for a
+    /// removal whose URL is none that can be mapped.
     pub uri: Arc<str>,
-    /// The sidecar, a JSON document; empty for zip and dimension files.
+    /// The sidecar, a JSON document; empty for zip and dimension files, and for removals.
     pub sidecar: Arc<str>,
     /// Size that Rucio believes, in bytes.
     pub bytes: Option<u64>,
@@ -63,7 +89,7 @@ pub struct Settled {
     pub outcome: Outcome,
     /// When the sink answered.
     pub at: Micros,
-    /// The datasets registered: one, many for a zip, none for dimension records.
+    /// The datasets registered, or removed: one, many for a zip, none for dimension records.
     pub uuids: Vec<Uuid>,
     /// What was compared with the file before registering.
     pub verified: Verified,

@@ -1,6 +1,6 @@
-//! An arrival: one readable event that says a file for some Butler has landed.
+//! An arrival: one readable event that says a file for some Butler has landed, or that a file is gone.
 
-use dbb_events::{Again, Did, EventId, Kind, Micros, Place, Received, Rse};
+use dbb_events::{Action, Again, Did, EventId, Micros, Place, Received, Rse};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub struct Incoming {
     pub known: bool,
 }
 
-/// "This file has landed", decoded, for no repository in particular yet.
+/// "This file has landed", or "it is gone", decoded, for no repository in particular yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Arrival {
     /// The identity of the event.
@@ -30,15 +30,15 @@ pub struct Arrival {
     pub event_type: Arc<str>,
     /// The file.
     pub did: Did,
-    /// Where it landed.
+    /// Where it landed, or is gone from.
     pub rse: Rse,
     /// What a Butler is asked to do with it.
-    pub kind: Kind,
+    pub action: Action,
     /// The envelope's time.
     pub created_at: Micros,
-    /// The replica's URL.
+    /// The replica's URL; empty for a removal that has none.
     pub url: Arc<str>,
-    /// The sidecar; empty for zip and dimension files.
+    /// The sidecar; empty for zip and dimension files, and for removals.
     pub sidecar: Arc<str>,
     /// Size that Rucio believes, in bytes.
     pub bytes: Option<u64>,

@@ -1,16 +1,19 @@
 //! Classify: what one record is to us.
 //!
-//! A file that landed and is labelled for a Butler is an arrival. What cannot be read, and what is
-//! labelled but lacks what a Butler needs, is a dead letter. All else is nobody's here, by reason.
+//! A file that landed and is labelled for a Butler is an arrival; so is one that is gone from where some repository
+//! is to be without it then. What cannot be read, and what is labelled but lacks what a Butler needs, is a dead
+//! letter. All else is nobody's here, by reason.
 
-use crate::{Arrival, Incoming};
-use dbb_events::{DeadLetter, DecodeError, Event, EventId, EventType, Kind, Reason, Rse, decode, salvage};
+use crate::{Arrival, Incoming, mapping::Mapping};
+use dbb_events::{
+    Action, DeadLetter, DecodeError, Event, EventId, EventType, Kind, Reason, Rse, decode, salvage,
+};
 use std::sync::Arc;
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Classified {
-    /// A file for a Butler has landed.
+    /// A file for a Butler has landed, or is gone.
     Arrival(Box<Arrival>),
     /// It should have been one, or nobody can tell.
     DeadLetter(Box<DeadLetter>),
@@ -35,6 +38,7 @@ impl Classified {
     /// The word under which the ledger counts it.
     pub fn word(&self) -> &'static str {
         match self {
+            Classified::Arrival(arrival) if arrival.action.is_removal() => "removal",
             Classified::Arrival(_) => "arrival",
             Classified::DeadLetter(_) => "dead_letter",
             Classified::Nobodys(reason) => reason.as_str(),
@@ -55,12 +59,12 @@ impl Nobodys {
 }
 
 /// Reads one record.
-pub fn classify(incoming: &Incoming) -> Classified {
-    judge(incoming, &decode(&incoming.received.body))
+pub fn classify(incoming: &Incoming, mapping: &Mapping) -> Classified {
+    judge(incoming, &decode(&incoming.received.body), mapping)
 }
 
 /// What a record is of which `decoded` was read.
-pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>) -> Classified {
+pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>, mapping: &Mapping) -> Classified {
     let event = match decoded {
         Ok(event) => event,
         Err(DecodeError::BulkAction) => return nobodys(incoming, None, Nobodys::NoEvent),
@@ -68,6 +72,12 @@ pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>) -> C
     };
     match &event.event_type {
         EventType::TransferDone | EventType::StageinDone => {}
+        EventType::DeletionDone | EventType::DeletionNotFound => {
+            return match removal(incoming, event, mapping) {
+                Some(removal) => Classified::Arrival(Box::new(removal)),
+                None => nobodys(incoming, Some(event), Nobodys::OtherEventType),
+            };
+        }
         EventType::Other(_) => return nobodys(incoming, Some(event), Nobodys::UnknownEventType),
         _ => return nobodys(incoming, Some(event), Nobodys::OtherEventType),
     }
@@ -116,7 +126,7 @@ fn arrival(incoming: &Incoming, event: &Event<'_>) -> Result<Option<Arrival>, De
         event_type: event.event_type.as_str().into(),
         did,
         rse: Rse::new(rse),
-        kind,
+        action: Action::Register(kind),
         created_at: event.created_at,
         url: url.into(),
         sidecar: sidecar(kind, event)?,
@@ -128,6 +138,37 @@ fn arrival(incoming: &Incoming, event: &Event<'_>) -> Result<Option<Arrival>, De
         again: incoming.again.clone(),
         body: received.body.clone(),
     }))
+}
+
+/// A file is gone; `None` where no repository is to know.
+///
+/// Where the RSE's id is told, the catalogue had no replica there: it is nobody's, as is one without scope and name.
+fn removal(incoming: &Incoming, event: &Event<'_>, mapping: &Mapping) -> Option<Arrival> {
+    let received = &incoming.received;
+    let rse = event.payload.rse.as_deref()?;
+    let did = event.did()?;
+    if event.payload.rse_id.is_some() || !mapping.removes(rse, &did.scope) {
+        return None;
+    }
+    Some(Arrival {
+        event: identity(incoming, Some(event)),
+        place: received.place.clone(),
+        topic: received.topic.clone(),
+        event_type: event.event_type.as_str().into(),
+        did,
+        rse: Rse::new(rse),
+        action: Action::Remove,
+        created_at: event.created_at,
+        url: event.payload.url.as_deref().unwrap_or_default().into(),
+        sidecar: "".into(),
+        bytes: event.payload.bytes,
+        adler32: None,
+        landed_at: None,
+        appended_at: received.appended_at,
+        read_at: incoming.read_at,
+        again: incoming.again.clone(),
+        body: received.body.clone(),
+    })
 }
 
 fn sidecar(kind: Kind, event: &Event<'_>) -> Result<Arc<str>, DecodeError> {
@@ -195,8 +236,16 @@ fn dead_letter(incoming: &Incoming, event: Option<&Event<'_>>, reason: Reason, d
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::Again;
+    use crate::{
+        Again,
+        mapping::{Route, Selector},
+        route::requests_for,
+    };
     use dbb_events::{Micros, Place, Received};
+
+    fn classify(incoming: &Incoming) -> Classified {
+        super::classify(incoming, &Mapping::default())
+    }
 
     fn incoming(body: &str) -> Incoming {
         Incoming {
@@ -236,8 +285,8 @@ mod tests {
             panic!("not an arrival")
         };
         assert_eq!(
-            (arrival.kind, arrival.sidecar.as_ref(), arrival.rse.as_str()),
-            (Kind::ZipFile, "", "R")
+            (arrival.action, arrival.sidecar.as_ref(), arrival.rse.as_str()),
+            (Action::Register(Kind::ZipFile), "", "R")
         );
         let failed = done(r#","rubin_butler":"zip_file""#).replace("transfer-done", "transfer-failed");
         assert_eq!(
@@ -249,6 +298,56 @@ mod tests {
             classify(&incoming(&new)),
             Classified::Nobodys(Nobodys::UnknownEventType)
         );
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_told_to_those_who_want_to_know() {
+        let route = |rse: &str, targets: [&str; 2]| {
+            let selector = Selector::Replica {
+                rse: rse.into(),
+                scope: Some("raw".into()),
+            };
+            let prefixes = [("davs://h/x", "/data")];
+            Route::new(selector, targets.map(Arc::from).into(), Vec::new(), prefixes).unwrap()
+        };
+        let mapping = Mapping::new(vec![route("R", ["main", "copy"]), route("S", ["copy", "third"])])
+            .removing(["main".into()]);
+        let told = |rse: &str, rest: &str, event_type: &str| {
+            let body = format!(
+                r#"{{"event_type":"{event_type}","payload":{{"scope":"raw","name":"a/b.fits","rse":"{rse}"{rest}}},"created_at":"2026-11-21 19:14:49"}}"#
+            );
+            let mut incoming = incoming(&body);
+            incoming.received.topic = Some("usdf.R-raw-deletions".into());
+            super::classify(&incoming, &mapping)
+        };
+        for (url, uri) in [
+            (r#","url":"davs://h/x/raw/a/b.fits""#, "/data/raw/a/b.fits"),
+            (r#","url":"root://other//door/raw/a/b.fits""#, ""),
+            (r#","url":null"#, ""),
+        ] {
+            for event_type in ["deletion-done", "deletion-not-found"] {
+                let classified = told("R", url, event_type);
+                assert_eq!(classified.word(), "removal");
+                let Classified::Arrival(removal) = classified else {
+                    panic!("not told")
+                };
+                assert_eq!(removal.action, Action::Remove);
+                let requests = requests_for(&removal, &mapping).unwrap();
+                let told: Vec<_> = requests.iter().map(|r| (&*r.target, &*r.uri)).collect();
+                assert_eq!(told, [("main", uri)]);
+            }
+        }
+        let nobodys = Classified::Nobodys(Nobodys::OtherEventType);
+        for (rse, rest, event_type) in [
+            ("R", "", "deletion-failed"),
+            ("R", "", "deletion-planned"),
+            // It was no replica.
+            ("R", r#","rse_id":"77""#, "deletion-done"),
+            ("S", "", "deletion-done"),
+            ("UNHEARD_OF", "", "deletion-done"),
+        ] {
+            assert_eq!(told(rse, rest, event_type), nobodys, "{rse} {rest} {event_type}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::{
     Arrival, Epoch, Incoming,
     classify::{Classified, incomplete, judge},
     facts::{Attempt, Change, Complete, DidName, Said, Told, Wanted},
+    mapping::Mapping,
     tell::{Facts, Teller},
 };
 use dbb_events::{Counted, Entry, Micros};
@@ -48,7 +49,7 @@ pub type PartitionKey = (Arc<str>, i32);
 
 /// What comes out.
 pub struct Decoded<'s> {
-    /// Files for a Butler that have landed.
+    /// Files for a Butler that have landed, or are gone.
     pub arrivals: Stream<'s, Epoch, Vec<Arrival>>,
     /// Dead letters and counts.
     pub entries: Stream<'s, Epoch, Vec<Entry>>,
@@ -61,6 +62,7 @@ pub struct Decoded<'s> {
 pub fn decode<'s>(
     records: Stream<'s, Epoch, Vec<Incoming>>,
     counted_to: HashMap<PartitionKey, u64>,
+    mapping: Arc<Mapping>,
     wanted: Wanted,
     on_read: impl Fn(&Incoming, Option<Micros>) + 'static,
     on_record: impl Fn(&Incoming, &Classified) + 'static,
@@ -113,7 +115,7 @@ pub fn decode<'s>(
                     if incoming.known {
                         continue;
                     }
-                    let classified = match (judge(&incoming, &decoded), untold, &decoded) {
+                    let classified = match (judge(&incoming, &decoded, &mapping), untold, &decoded) {
                         // Nothing to do here, but views needed to know what it does not say.
                         (Classified::Nobodys(_), Some(untold), Ok(event)) => {
                             incomplete(&incoming, event, untold.to_string())

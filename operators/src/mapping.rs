@@ -18,7 +18,11 @@ mod tests;
 
 use dbb_events::Reason;
 use location::Location;
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 /// Which files a route is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,6 +262,7 @@ pub struct Mapping {
     routes: Vec<Route>,
     by_replica: HashMap<Arc<str>, HashMap<Option<Arc<str>>, usize>>,
     by_word: HashMap<Arc<str>, usize>,
+    removing: HashSet<Arc<str>>,
 }
 
 impl Mapping {
@@ -297,6 +302,27 @@ impl Mapping {
             .or_else(|| scopes?.get(&None))
             .or_else(|| self.by_word.get(rse))?;
         self.routes.get(*at)
+    }
+
+    /// The same, where `targets` are to be without the files that are gone.
+    pub fn removing(self, targets: impl IntoIterator<Item = Arc<str>>) -> Self {
+        Self {
+            removing: targets.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// True when `target` is to be without the files that are gone.
+    pub fn is_removing(&self, target: &str) -> bool {
+        self.removing.contains(target)
+    }
+
+    /// True when files of `scope` on `rse` go to any such target.
+    pub fn removes(&self, rse: &str, scope: &str) -> bool {
+        !self.removing.is_empty()
+            && self
+                .route(rse, scope)
+                .is_some_and(|route| route.targets.iter().any(|target| self.is_removing(target)))
     }
 
     /// All routes, in the order given.

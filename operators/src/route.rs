@@ -6,7 +6,8 @@
 //! ```
 //!
 //! In:    arrivals.
-//! Out:   requests, one for each target of the route; entries for the ledger.
+//! Out:   requests, one for each target of the route; entries for the ledger. A file that is gone is told to the
+//!        targets that want to know, whatever its topic and URL.
 //! State: none; the mapping is read-only.
 
 use crate::{Again, Arrival, Epoch, mapping::Mapping};
@@ -64,16 +65,20 @@ pub fn requests_for(arrival: &Arrival, mapping: &Mapping) -> Result<Vec<Request>
             format!("no route for files of scope `{scope}` on RSE `{rse}`"),
         )
     })?;
+    let is_removal = arrival.action.is_removal();
     if let Some(topic) = arrival.topic.as_deref()
+        && !is_removal
         && !route.topic_fits(topic, rse, scope)
     {
         let detail = format!("topic `{topic}` is not the one of scope `{scope}` on RSE `{rse}`");
         return Err(dead(arrival, Reason::WrongTopic, detail));
     }
-    let uri: Arc<str> = route
-        .rewrite(&arrival.url)
-        .map_err(|error| dead(arrival, error.reason(), error.to_string()))?
-        .into();
+    let uri: Arc<str> = match route.rewrite(&arrival.url) {
+        Ok(uri) => uri.into(),
+        // The storage may have been told by another door, or none may be named: the ledger knows where it was.
+        Err(_) if is_removal => "".into(),
+        Err(error) => return Err(dead(arrival, error.reason(), error.to_string())),
+    };
     let again = arrival.again.as_ref();
     let only = again
         .map(|again| &again.target)
@@ -82,6 +87,7 @@ pub fn requests_for(arrival: &Arrival, mapping: &Mapping) -> Result<Vec<Request>
         .targets()
         .iter()
         .filter(|target| only.is_none_or(|only| only == *target))
+        .filter(|target| !is_removal || mapping.is_removing(target))
         .map(|target| request(arrival, Arc::clone(target), Arc::clone(&uri), again))
         .collect();
     match (requests.is_empty(), only) {
@@ -102,7 +108,7 @@ fn request(arrival: &Arrival, target: Arc<str>, uri: Arc<str>, again: Option<&Ag
         event_type: Arc::clone(&arrival.event_type),
         did: arrival.did.clone(),
         rse: arrival.rse.clone(),
-        kind: arrival.kind,
+        action: arrival.action,
         created_at: arrival.created_at,
         url: Arc::clone(&arrival.url),
         uri,

@@ -95,6 +95,7 @@ fn run(
             let decoded = decode(
                 scope.input_from(&mut input),
                 counted_to.clone(),
+                Arc::new(mapping()),
                 Wanted::default(),
                 |_, _| {},
                 |_, _| {},

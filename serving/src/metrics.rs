@@ -9,7 +9,7 @@ use crate::{
 use asked::Questions;
 pub use checkpoint::Checkpointed;
 use checkpoint::Checkpoints;
-use dbb_events::{DeadLetter, Dependency, Micros, Outcome, Settled};
+use dbb_events::{DeadLetter, Dependency, Kind, Micros, Outcome, Settled};
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -245,7 +245,7 @@ impl Metrics {
         let ending = Ending {
             repository: Arc::clone(&request.target),
             rse: Arc::clone(&request.rse.0),
-            kind: request.kind.as_str(),
+            kind: request.action.kind().map_or("removal", Kind::as_str),
             outcome: settled.outcome.as_str(),
         };
         self.outcomes.get_or_create(&ending).inc();

@@ -213,7 +213,7 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
         row.waits_for.as_deref(),
         row.detail.as_deref(),
     );
-    let verified = row.verified.as_deref().filter(|_| row.outcome.is_applied());
+    let verified = row.verified.as_deref().filter(|_| row.outcome.is_registered());
     let verified = verified.map(|v| format!(" (verified: {v})")).unwrap_or_default();
     line(Some(row.updated_at), format!("{}{why}{verified}", row.outcome));
     if row.outcome == State::Waiting {

@@ -95,19 +95,23 @@ fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// How events stand, by RSE and repository, with their sums. A column for what a hub alone, or a site alone, has is
-/// left out where there is none of it.
+/// left out where there is none of it; one for files that are gone, where none are.
 pub(super) fn outcomes(tallies: &[Tally]) -> String {
     let is_hub = tallies.iter().any(|tally| tally.target == TOPICS);
     let is_site = !is_hub
         || tallies
             .iter()
             .any(|tally| !tally.target.is_empty() && tally.target != TOPICS);
+    let happened = |state| tallies.iter().any(|tally| tally.outcome == state);
     let columns: Vec<(State, &str)> = State::ALL
         .into_iter()
         .filter_map(|state| match state {
             State::Ingested => is_site.then_some((state, "ingested")),
             State::AlreadyThere => is_site.then_some((state, "already there")),
             State::AlreadyThereElsewhere => is_site.then_some((state, "elsewhere")),
+            State::Removed => happened(state).then_some((state, "removed")),
+            State::NotThere => happened(state).then_some((state, "not there")),
+            State::KeptElsewhere => happened(state).then_some((state, "kept elsewhere")),
             State::Superseded => is_site.then_some((state, "superseded")),
             State::Published => is_hub.then_some((state, "published")),
             State::Waiting => Some((state, "waiting")),

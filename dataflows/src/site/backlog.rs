@@ -39,7 +39,7 @@ fn settled(row: Due, mapping: &Mapping) -> Vec<Settled> {
         }),
         known: false,
     };
-    let Classified::Arrival(arrival) = classify(&incoming) else {
+    let Classified::Arrival(arrival) = classify(&incoming, mapping) else {
         return Vec::new();
     };
     // What no route leads to any more is a dead letter when it is tried: nothing is open for it.

@@ -158,6 +158,7 @@ pub(super) fn build(
         let mut decoded = decode(
             scope.concatenate([records, again]),
             shared.counted_to.clone(),
+            Arc::clone(&shared.mapping),
             wanted,
             move |incoming, created_at| {
                 if let Some(ear) = &listening {

@@ -1,8 +1,8 @@
 //! What was applied last of each file, asked from the ledger.
 
-use dbb_events::{Did, Micros};
+use dbb_events::Did;
 use dbb_sinks::{
-    butler::History,
+    butler::{Applied, History},
     ledger::{Ledger, LedgerSettings},
 };
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ impl LedgerHistory {
 }
 
 impl History for LedgerHistory {
-    fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Micros>, String> {
+    fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Applied>, String> {
         let mut ledger = match self.ledger.take() {
             Some(ledger) => ledger,
             None => Ledger::open(&self.settings).map_err(|error| error.to_string())?,

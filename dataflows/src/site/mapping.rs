@@ -3,6 +3,7 @@
 use crate::config::Config;
 use anyhow::Context;
 use dbb_operators::mapping::{Mapping, Route, Selector};
+use dbb_sinks::butler::Removal;
 use std::sync::Arc;
 
 /// What the configuration says of RSEs and routes.
@@ -45,5 +46,10 @@ pub fn mapping(config: &Config) -> anyhow::Result<Mapping> {
             Route::new(selector, targets, topics, prefixes).with_context(|| format!("in routes[{at}]"))?,
         );
     }
-    Ok(Mapping::new(routes))
+    let removing = config
+        .repositories
+        .iter()
+        .filter(|(_, settings)| settings.removal != Removal::Off)
+        .map(|(name, _)| Arc::from(name.as_str()));
+    Ok(Mapping::new(routes).removing(removing))
 }

@@ -4,7 +4,7 @@ use crate::{
     run::{EVERY, Fact, Run, run},
     stored::Stored,
 };
-use dbb_events::{Did, EventId, Kind, Micros, Place, Rse};
+use dbb_events::{Action, Did, EventId, Kind, Micros, Place, Rse};
 use dbb_operators::{
     Arrival, Epoch,
     checkpoint::{Checkpoints, Collected, Keep, Restored},
@@ -97,7 +97,7 @@ fn arrival(event: u64, seconds: i64) -> Arrival {
         event_type: "transfer-done".into(),
         did: Did::new("raw", "a"),
         rse: Rse("SLAC".into()),
-        kind: Kind::RawFile,
+        action: Action::Register(Kind::RawFile),
         created_at: Micros(0),
         url: "".into(),
         sidecar: "".into(),

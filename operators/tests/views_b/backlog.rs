@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use dbb_events::{
-    Dependency, Did, EventId, Kind, Micros, Outcome, Place, Reason, Refusal, Request, Rse, Settled, Verified,
+    Action, Dependency, Did, EventId, Kind, Micros, Outcome, Place, Reason, Refusal, Request, Rse, Settled,
+    Verified,
 };
 use dbb_operators::{
     Epoch,
@@ -31,7 +32,7 @@ fn request(event: u8) -> Request {
         event_type: Arc::clone(&text),
         did: Did::new("raw", format!("file{event}")),
         rse: Rse::new("FRDF"),
-        kind: Kind::ALL[0],
+        action: Action::Register(Kind::ALL[0]),
         created_at: Micros(1_000_000 * i64::from(event)),
         url: Arc::clone(&text),
         uri: Arc::clone(&text),

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use bytes::Bytes;
-use dbb_events::{Did, EventId, Kind, Place, Reason, Refusal, Request, Rse, Verified};
+use dbb_events::{Action, Did, EventId, Kind, Place, Reason, Refusal, Request, Rse, Verified};
 
 fn settled(outcome: Outcome) -> Settled {
     let request = Request {
@@ -16,7 +16,7 @@ fn settled(outcome: Outcome) -> Settled {
         event_type: "transfer-done".into(),
         did: Did::new("raw", "secret/name.fits"),
         rse: Rse::new("IN2P3_RAW_DISK"),
-        kind: Kind::RawFile,
+        action: Action::Register(Kind::RawFile),
         created_at: Micros(12_000_000),
         url: "davs://h/secret/name.fits".into(),
         uri: "/secret/name.fits".into(),

@@ -23,9 +23,10 @@ mod story;
 
 pub use check::{CheckReport, check};
 pub use error::ButlerError;
-pub use history::{History, NoHistory};
+pub(crate) use history::plain;
+pub use history::{Applied, History, NoHistory};
 pub use settings::{
-    Allow, ButlerSettings, Patience, Transfer, TransferMode, Verify, VerifyMode, WorkerSettings,
+    Allow, ButlerSettings, Patience, Removal, Transfer, TransferMode, Verify, VerifyMode, WorkerSettings,
 };
 pub use sink::ButlerSink;
 pub use stats::{ButlerStats, StatsSnapshot};

@@ -49,6 +49,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("dbb_worker/files.py", include_str!("worker/dbb_worker/files.py")),
     (
+        "dbb_worker/forget.py",
+        include_str!("worker/dbb_worker/forget.py"),
+    ),
+    (
         "dbb_worker/ingest.py",
         include_str!("worker/dbb_worker/ingest.py"),
     ),
@@ -130,6 +134,7 @@ impl Worker {
             &Ask::Open {
                 butler: &settings.butler,
                 transfer: &settings.transfer,
+                removal: settings.removal,
                 verify: &settings.verify,
                 allow: &settings.allow,
             },

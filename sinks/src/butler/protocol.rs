@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   open   --> hello            ingest --> an answer for each item, or fatal
-//!   check  --> check            ping   --> pong, after asking the database
+//!   forget --> likewise         ping   --> pong, after asking the database
+//!   check  --> check
 //!   exists --> what is known of some UUIDs
 //! ```
 
-use super::settings::{Allow, Transfer, Verify};
-use dbb_events::Request;
+use super::settings::{Allow, Removal, Transfer, Verify};
+use dbb_events::{Kind, Request};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
@@ -23,11 +24,14 @@ pub(super) enum Ask<'a> {
     Open {
         butler: &'a str,
         transfer: &'a Transfer,
+        removal: Removal,
         verify: &'a Verify,
         allow: &'a Allow,
     },
     /// Register these files.
     Ingest { id: u64, items: Vec<Item<'a>> },
+    /// Be without the datasets of these files, which are gone.
+    Forget { id: u64, items: Vec<Gone> },
     /// Does the database answer?
     Ping { id: u64 },
     /// Do the database and the storage answer, and what are they?
@@ -49,11 +53,24 @@ pub(super) struct Item<'a> {
     pub(super) adler32: Option<&'a str>,
 }
 
+/// One file that is gone.
+#[derive(Debug, Serialize)]
+pub(super) struct Gone {
+    /// Its number in the request.
+    pub(super) k: usize,
+    /// What was registered from it, as far as that is known.
+    pub(super) uuids: Vec<Uuid>,
+    /// Where it was, in one spelling or more.
+    pub(super) uris: Vec<Arc<str>>,
+    /// True where it is known to have been registered.
+    pub(super) registered: bool,
+}
+
 impl<'a> Item<'a> {
-    pub(super) fn of(k: usize, request: &'a Request) -> Self {
+    pub(super) fn of(k: usize, kind: Kind, request: &'a Request) -> Self {
         Self {
             k,
-            kind: request.kind.as_str(),
+            kind: kind.as_str(),
             uri: &request.uri,
             sidecar: &request.sidecar,
             bytes: request.bytes,
@@ -147,6 +164,9 @@ pub(super) enum Class {
     Done,
     AlreadyThere,
     AlreadyThereElsewhere,
+    Removed,
+    NotThere,
+    KeptElsewhere,
     RetryLater,
     Refused,
 }

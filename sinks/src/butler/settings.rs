@@ -18,6 +18,10 @@ pub struct ButlerSettings {
     /// How files get into the repository's datastore.
     #[serde(default)]
     pub transfer: Transfer,
+    /// What to do when a file that was registered is gone from its RSE, as `deletion-done` and
+    /// `deletion-not-found` tell. No file is ever deleted.
+    #[serde(default)]
+    pub removal: Removal,
     /// What is compared with the file before it is registered.
     #[serde(default)]
     pub verify: Verify,
@@ -95,6 +99,30 @@ pub enum TransferMode {
     Copy,
     /// Linked into the datastore.
     Link,
+}
+
+/// What becomes of the datasets of a file that is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Removal {
+    /// They stay as they are; events that tell of it are counted.
+    #[default]
+    Off,
+    /// The Butler forgets where they are, and keeps their registry rows: they may come back.
+    Unstore,
+    /// The Butler forgets them altogether.
+    Purge,
+}
+
+impl Removal {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Removal::Off => "off",
+            Removal::Unstore => "unstore",
+            Removal::Purge => "purge",
+        }
+    }
 }
 
 /// What is compared with the file before it is registered.
@@ -188,6 +216,7 @@ impl ButlerSettings {
             butler: butler.into(),
             worker: WorkerSettings::default(),
             transfer: Transfer::default(),
+            removal: Removal::default(),
             verify: Verify::default(),
             allow: Allow::default(),
             patience: Patience::default(),

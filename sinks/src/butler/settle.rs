@@ -1,7 +1,7 @@
 //! From the worker's answer to the word in the ledger. Pure: the time comes in.
 //!
 //! ```text
-//!   done, already there, elsewhere --> that
+//!   done, already there, elsewhere, removed, not there, kept --> that
 //!   refused                        --> a dead letter with its reason
 //!   retry later --> waiting, until its tries or its age are used up; then a dead letter
 //! ```
@@ -15,10 +15,7 @@ use dbb_events::{Dependency, Micros, Outcome, Reason, Refusal, Request, Settled,
 /// The ledger's row for `request` after this answer.
 pub(super) fn settle(request: Request, answer: Answer, now: Micros, patience: &Patience) -> Settled {
     let outcome = outcome(&request, &answer, now, patience);
-    let registered = matches!(
-        outcome,
-        Outcome::Ingested | Outcome::AlreadyThere | Outcome::AlreadyThereElsewhere { .. }
-    );
+    let registered = outcome.is_registered();
     Settled {
         request,
         outcome,
@@ -65,6 +62,11 @@ fn outcome(request: &Request, answer: &Answer, now: Micros, patience: &Patience)
         Class::Done => Outcome::Ingested,
         Class::AlreadyThere => Outcome::AlreadyThere,
         Class::AlreadyThereElsewhere => Outcome::AlreadyThereElsewhere {
+            uri: answer.uri.clone(),
+        },
+        Class::Removed => Outcome::Removed,
+        Class::NotThere => Outcome::NotThere,
+        Class::KeptElsewhere => Outcome::KeptElsewhere {
             uri: answer.uri.clone(),
         },
         Class::Refused => refused(reason(answer), answer.detail.clone()),
@@ -202,6 +204,9 @@ mod tests {
                 r#""class": "already_there_elsewhere", "uri": "/x""#,
                 "already_there_elsewhere",
             ),
+            (r#""class": "removed""#, "removed"),
+            (r#""class": "not_there""#, "not_there"),
+            (r#""class": "kept_elsewhere", "uri": "/x""#, "kept_elsewhere"),
             (r#""class": "refused", "reason": "conflict""#, "refused"),
             (r#""class": "retry_later", "waits_for": "time""#, "waiting"),
         ];

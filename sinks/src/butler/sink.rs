@@ -1,7 +1,7 @@
 //! The sink of one Butler repository.
 //!
 //! ```text
-//!   batch --> older than what was applied? superseded
+//!   batch --> older than what was applied? superseded; a late landing of what is gone is looked for all the same
 //!         --> repository down? all wait, at once
 //!         --> worker --> answers, settled
 //!                |
@@ -9,25 +9,26 @@
 //! ```
 //!
 //! In:    requests for this repository.
-//! Out:   an answer for each; what is answered `Ingested` is committed in the registry.
-//! State: the worker process, the circuit breaker, versions applied lately.
+//! Out:   an answer for each; what is answered `Ingested` or `Removed` is committed in the registry.
+//! State: the worker process, the circuit breaker, what was applied lately.
 
 use super::{
-    ButlerError, ButlerSettings, ButlerStats, History, VerifyMode,
-    history::Recent,
+    Applied, ButlerError, ButlerSettings, ButlerStats, History, Removal, VerifyMode,
+    history::{Recent, plain},
     process::Worker,
-    protocol::{Ask, Item, Reply},
+    protocol::{Ask, Class, Gone, Item, Reply},
     settle::{passing, settle, unasked},
     story,
 };
-use crate::Sink;
-use dbb_events::{Dependency, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
+use crate::{Sink, ledger::State};
+use dbb_events::{Action, Dependency, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tracing::{info, warn};
+use uuid::Uuid;
 
 /// Longest that a probe of a repository that was down may take.
 const PROBE: Duration = Duration::from_secs(15);
@@ -104,15 +105,15 @@ impl ButlerSink {
         self.start_worker().map(drop)
     }
 
-    /// The versions already applied of these requests' files.
-    fn applied(&mut self, batch: &[Request]) -> Result<HashMap<Did, Micros>, String> {
+    /// What became last of these requests' files.
+    fn applied(&mut self, batch: &[Request]) -> Result<HashMap<Did, Applied>, String> {
         let start = Instant::now();
         let dids: Vec<Did> = batch.iter().map(|request| request.did.clone()).collect();
         let mut applied = self.history.applied(&self.name, &dids)?;
         for did in dids {
-            if let Some(version) = self.recent.version(&did) {
-                let known = applied.entry(did).or_insert(version);
-                *known = version.max(*known);
+            // Nobody else writes of this repository: the ledger is never ahead.
+            if let Some(recent) = self.recent.get(&did) {
+                applied.insert(did, recent.clone());
             }
         }
         let seconds = start.elapsed().as_secs_f64();
@@ -120,8 +121,12 @@ impl ButlerSink {
         Ok(applied)
     }
 
-    /// Answers for requests of which no two are for one file.
-    fn ask(&mut self, requests: Vec<Request>) -> Vec<Settled> {
+    /// Answers for requests of which no two are for one file, and all for files that have landed, or all for files
+    /// that are gone.
+    fn ask(&mut self, requests: Vec<Request>, applied: &HashMap<Did, Applied>) -> Vec<Settled> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
         let mut outcomes: Vec<Option<Settled>> = requests.iter().map(|_| None).collect();
         if let Err(why) = self.ready() {
             return self.all_wait(requests, &why);
@@ -135,7 +140,7 @@ impl ButlerSink {
         }]);
         let mut hangs = 0;
         while let Some(mut part) = parts.pop_front() {
-            let error = match self.send(&requests, &part.positions) {
+            let error = match self.send(&requests, &part.positions, applied) {
                 Ok(reply) => {
                     hangs = 0;
                     self.take(reply, &requests, &part.positions, &mut outcomes);
@@ -233,14 +238,74 @@ impl ButlerSink {
         }
     }
 
-    fn send(&mut self, requests: &[Request], positions: &[usize]) -> Result<Reply, ButlerError> {
-        let items = positions.iter().map(|&k| Item::of(k, &requests[k])).collect();
+    fn send(
+        &mut self,
+        requests: &[Request],
+        positions: &[usize],
+        applied: &HashMap<Did, Applied>,
+    ) -> Result<Reply, ButlerError> {
+        let mut landed = Vec::new();
+        let mut gone = Vec::new();
+        for &k in positions {
+            let request = &requests[k];
+            match request.action {
+                Action::Register(kind) => landed.push(Item::of(k, kind, request)),
+                Action::Remove => gone.push(removal(k, request, applied.get(&request.did))),
+            }
+        }
+        if !gone.is_empty() {
+            return self.forget(gone);
+        }
         let bytes = positions
             .iter()
             .filter_map(|&k| requests[k].bytes)
             .fold(0, u64::saturating_add);
         let limit = self.limit(positions.len(), bytes);
-        self.start_worker()?.ask(|id| Ask::Ingest { id, items }, limit)
+        self.start_worker()?
+            .ask(|id| Ask::Ingest { id, items: landed }, limit)
+    }
+
+    fn forget(&mut self, items: Vec<Gone>) -> Result<Reply, ButlerError> {
+        let datasets = items.iter().map(|gone| gone.uuids.len().max(1)).sum();
+        let limit = self.limit(datasets, 0);
+        self.start_worker()?.ask(|id| Ask::Forget { id, items }, limit)
+    }
+
+    /// Landings of files that are gone by now: whatever was registered from one, if `dbb` died before it wrote so
+    /// down, is forgotten.
+    fn superseded_by_removal(&mut self, requests: Vec<Request>, by: Vec<Micros>) -> Vec<Settled> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        if let Err(why) = self.ready() {
+            return self.all_wait(requests, &why);
+        }
+        let gone = requests.iter().enumerate().map(|(k, request)| Gone {
+            k,
+            uuids: described(&request.sidecar).into_iter().collect(),
+            uris: vec![Arc::clone(&request.uri)],
+            registered: false,
+        });
+        match self.forget(gone.collect()) {
+            Ok(reply) => {
+                let mut open: HashMap<usize, _> =
+                    reply.items.into_iter().map(|answer| (answer.k, answer)).collect();
+                open.retain(|_, answer| answer.class == Class::RetryLater);
+                requests
+                    .into_iter()
+                    .zip(by)
+                    .enumerate()
+                    .map(|(k, (request, by))| match open.remove(&k) {
+                        Some(answer) => settle(request, answer, now(), &self.settings.patience),
+                        None => unasked(request, Outcome::Superseded { by }, now()),
+                    })
+                    .collect()
+            }
+            Err(error) => {
+                let why = self.trip(&error);
+                self.all_wait(requests, &why)
+            }
+        }
     }
 
     fn limit(&self, items: usize, bytes: u64) -> Duration {
@@ -345,7 +410,7 @@ impl ButlerSink {
         let detail = format!(
             "{}, each of {ALONE} times with {} alone",
             with_causes(error),
-            request.uri
+            request.did
         );
         match error {
             // Somebody else may have killed it, or the storage may hang.
@@ -402,28 +467,50 @@ impl ButlerSink {
     fn round(
         &mut self,
         requests: Vec<Request>,
-        applied: &mut HashMap<Did, Micros>,
+        applied: &mut HashMap<Did, Applied>,
         settled: &mut Vec<Settled>,
     ) -> Vec<Request> {
         let mut current = Vec::with_capacity(requests.len());
+        let (mut late, mut late_by) = (Vec::new(), Vec::new());
         for request in requests {
             match applied.get(&request.did) {
-                Some(&by) if request.created_at < by => {
-                    settled.push(unasked(request, Outcome::Superseded { by }, now()));
+                Some(last) if last.supersedes(&request) => {
+                    let by = last.version;
+                    let is_late = last.state.is_gone() && !request.action.is_removal();
+                    if is_late && self.settings.removal != Removal::Off {
+                        late.push(request);
+                        late_by.push(by);
+                    } else {
+                        settled.push(unasked(request, Outcome::Superseded { by }, now()));
+                    }
                 }
                 _ => current.push(request),
             }
         }
+        settled.extend(self.superseded_by_removal(late, late_by));
         let round = story::newest(current);
-        let answered = self.ask(round.first);
+        let gone: Vec<bool> = round
+            .first
+            .iter()
+            .map(|request| request.action.is_removal())
+            .collect();
+        let (removals, landings) = round
+            .first
+            .into_iter()
+            .partition(|request| request.action.is_removal());
+        let mut removals = self.ask(removals, applied).into_iter();
+        let mut landings = self.ask(landings, applied).into_iter();
+        // Back in the order of the round, which its followers know.
+        let answered: Vec<Settled> = gone
+            .into_iter()
+            .filter_map(|gone| if gone { removals.next() } else { landings.next() })
+            .collect();
         for answer in &answered {
-            if matches!(
-                answer.outcome,
-                Outcome::Ingested | Outcome::AlreadyThere | Outcome::AlreadyThereElsewhere { .. }
-            ) {
+            if answer.outcome.is_registered() || answer.outcome.is_gone() {
                 let did = &answer.request.did;
-                self.recent.note(did, answer.request.created_at);
-                applied.insert(did.clone(), answer.request.created_at);
+                let now = became(answer, applied.get(did));
+                self.recent.note(did, now.clone());
+                applied.insert(did.clone(), now);
             }
         }
         for (leader, request) in round.followers {
@@ -469,6 +556,55 @@ impl Sink for ButlerSink {
             stats.deliver_seconds += start.elapsed().as_secs_f64();
         });
         settled
+    }
+}
+
+/// What the worker is told of a file that is gone.
+fn removal(k: usize, request: &Request, applied: Option<&Applied>) -> Gone {
+    let mut uris: Vec<Arc<str>> = Vec::new();
+    if !request.uri.is_empty() {
+        uris.push(Arc::clone(&request.uri));
+    }
+    // An RSE has one replica of a file: however its URL is spelt, it is that one.
+    let here = applied.filter(|applied| applied.rse.as_ref() == Some(&request.rse));
+    uris.extend(here.map(|applied| Arc::clone(&applied.uri)));
+    Gone {
+        k,
+        uuids: applied.map_or_else(Vec::new, |applied| applied.uuids.to_vec()),
+        uris,
+        registered: here.is_some_and(|applied| applied.state.is_registered()),
+    }
+}
+
+/// The dataset that a sidecar describes, if it describes one.
+fn described(sidecar: &str) -> Option<Uuid> {
+    serde_json::from_str::<serde_json::Value>(sidecar)
+        .ok()?
+        .get("id")?
+        .as_str()?
+        .parse()
+        .ok()
+}
+
+/// What became of the file of this answer.
+fn became(answer: &Settled, before: Option<&Applied>) -> Applied {
+    let request = &answer.request;
+    let state = State::from(&answer.outcome);
+    let (uri, rse) = match (&answer.outcome, before) {
+        (Outcome::AlreadyThereElsewhere { uri }, Some(before)) if *before.uri == *plain(uri) => {
+            (Arc::clone(&before.uri), before.rse.clone())
+        }
+        (Outcome::AlreadyThereElsewhere { uri }, _) => (plain(uri).into(), None),
+        (_, Some(before)) if request.uri.is_empty() => (Arc::clone(&before.uri), Some(request.rse.clone())),
+        _ => (plain(&request.uri).into(), Some(request.rse.clone())),
+    };
+    let kept = before.filter(|_| answer.uuids.is_empty());
+    Applied {
+        version: request.created_at,
+        state,
+        rse,
+        uri,
+        uuids: kept.map_or_else(|| answer.uuids.as_slice().into(), |kept| Arc::clone(&kept.uuids)),
     }
 }
 

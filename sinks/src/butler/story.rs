@@ -20,17 +20,17 @@ pub(super) struct Round {
     pub(super) later: Vec<Request>,
 }
 
-/// Takes the newest event of each file out of `requests`; of equals, the first.
+/// Takes the newest event of each file out of `requests`, which of one time is that it is gone; of equals, the first.
 pub(super) fn newest(requests: Vec<Request>) -> Round {
-    let mut versions: HashMap<Did, Micros> = HashMap::with_capacity(requests.len());
+    let mut versions: HashMap<Did, (Micros, bool)> = HashMap::with_capacity(requests.len());
     for request in &requests {
-        let version = versions.entry(request.did.clone()).or_insert(request.created_at);
-        *version = request.created_at.max(*version);
+        let newest = versions.entry(request.did.clone()).or_insert(version(request));
+        *newest = version(request).max(*newest);
     }
     let mut round = Round::default();
     let mut leaders: HashMap<Did, usize> = HashMap::with_capacity(versions.len());
     for request in requests {
-        if versions.get(&request.did) != Some(&request.created_at) {
+        if versions.get(&request.did) != Some(&version(&request)) {
             round.later.push(request);
             continue;
         }
@@ -46,9 +46,14 @@ pub(super) fn newest(requests: Vec<Request>) -> Round {
     round
 }
 
+fn version(request: &Request) -> (Micros, bool) {
+    (request.created_at, request.action.is_removal())
+}
+
 fn same(one: &Request, other: &Request) -> bool {
     one.uri == other.uri
-        && one.kind == other.kind
+        && one.rse == other.rse
+        && one.action == other.action
         && one.sidecar == other.sidecar
         && one.bytes == other.bytes
         && one.adler32 == other.adler32
@@ -58,7 +63,7 @@ fn same(one: &Request, other: &Request) -> bool {
 pub(super) mod tests {
     use super::*;
     use bytes::Bytes;
-    use dbb_events::{EventId, Kind, Place, Rse};
+    use dbb_events::{Action, EventId, Kind, Place, Rse};
 
     /// A request for file `name` of version `created_at`.
     pub(in super::super) fn request(name: &str, created_at: i64) -> Request {
@@ -74,7 +79,7 @@ pub(super) mod tests {
             event_type: "transfer-done".into(),
             did: Did::new("raw", name),
             rse: Rse::new("SITE_RAW_DISK"),
-            kind: Kind::DataProduct,
+            action: Action::Register(Kind::DataProduct),
             created_at: Micros(created_at),
             url: format!("root://door//{name}").into(),
             uri: format!("/data/{name}").into(),

@@ -8,8 +8,11 @@
 //! Out:   one [`Plan`], the same for both databases: at most one change for each row and file.
 //! State: none beyond the batch; [`Recent`] is passed in.
 
-use crate::ledger::{Row, State, recent::Recent, wake, write::was_unrouted};
-use dbb_events::{Counted, DeadLetter, Did, Entry, EventId, Micros, Outcome, Sent, Settled, TOPICS};
+use crate::{
+    butler::plain,
+    ledger::{Row, State, recent::Recent, wake, write::was_unrouted},
+};
+use dbb_events::{Counted, DeadLetter, Did, Entry, EventId, Micros, Outcome, Rse, Sent, Settled, TOPICS};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -46,9 +49,32 @@ pub(crate) struct FileState {
     pub(crate) version: Micros,
     pub(crate) event: EventId,
     pub(crate) state: State,
+    /// Where it is; empty where it was before.
     pub(crate) uri: String,
+    /// Of which replica; `None` if the URI is not the event's own: then as it was, if that was its URI before.
+    pub(crate) rse: Option<Rse>,
+    /// As before, if there are none.
     pub(crate) uuids: Vec<Uuid>,
     pub(crate) updated_at: Micros,
+}
+
+/// What of a file's story decides whether an answer is news.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Version {
+    pub(crate) created_at: Micros,
+    /// True when the file is gone: newer than its landing at the same time.
+    pub(crate) is_gone: bool,
+    pub(crate) event: EventId,
+    pub(crate) rse: Option<Rse>,
+}
+
+impl Version {
+    /// True when `other` changes nothing any more. That one replica is gone says nothing of the landing of another.
+    fn outdoes(&self, other: &Version) -> bool {
+        let order = |v: &Version| (v.created_at, v.is_gone, v.event);
+        let of_another = self.is_gone && !other.is_gone && self.rse != other.rse;
+        order(self) > order(other) && !of_another
+    }
 }
 
 /// What to write.
@@ -70,7 +96,7 @@ pub(crate) struct Plan {
 /// Folds entries, one after the other.
 pub(crate) struct Fold<'a> {
     pub(crate) held: HashMap<Key, Held>,
-    pub(crate) versions: HashMap<(Arc<str>, Did), (Micros, EventId)>,
+    pub(crate) versions: HashMap<(Arc<str>, Did), Version>,
     pub(crate) next_id: i64,
     pub(crate) generation: i64,
     pub(crate) max_body_bytes: usize,
@@ -143,10 +169,10 @@ impl<'a> Fold<'a> {
             event_type: Some(request.event_type.clone()),
             did: Some(request.did.clone()),
             rse: Some(request.rse.clone()),
-            kind: Some(request.kind),
+            kind: request.action.kind(),
             created_at: Some(request.created_at),
-            url: Some(request.url.to_string()),
-            uri: Some(request.uri.to_string()),
+            url: Some(request.url.to_string()).filter(|url| !url.is_empty()),
+            uri: Some(request.uri.to_string()).filter(|uri| !uri.is_empty()),
             outcome: State::from(&settled.outcome),
             reason: None,
             detail: None,
@@ -215,8 +241,14 @@ impl<'a> Fold<'a> {
     /// Writes into `row` what its outcome has to say; `body` is the event as it came.
     fn end(&self, row: &mut Row, outcome: &Outcome, appended_at: Option<Micros>, body: &[u8]) {
         match outcome {
-            Outcome::Ingested | Outcome::AlreadyThere | Outcome::Published => {}
-            Outcome::AlreadyThereElsewhere { uri } => row.detail = Some(uri.clone()),
+            Outcome::Ingested
+            | Outcome::AlreadyThere
+            | Outcome::Published
+            | Outcome::Removed
+            | Outcome::NotThere => {}
+            Outcome::AlreadyThereElsewhere { uri } | Outcome::KeptElsewhere { uri } => {
+                row.detail = Some(uri.clone());
+            }
             Outcome::Superseded { by } => {
                 row.detail = Some(format!("an event of {by} was applied before"));
             }
@@ -356,26 +388,46 @@ impl<'a> Fold<'a> {
     fn apply(&mut self, settled: &Settled) {
         let request = &settled.request;
         let file = (request.target.clone(), request.did.clone());
-        let version = (request.created_at, request.event);
-        if self.versions.get(&file).is_some_and(|held| *held > version) {
+        let state = State::from(&settled.outcome);
+        let version = Version {
+            created_at: request.created_at,
+            is_gone: state.is_gone(),
+            event: request.event,
+            rse: Some(request.rse.clone()),
+        };
+        if self
+            .versions
+            .get(&file)
+            .is_some_and(|held| held.outdoes(&version))
+        {
             return;
         }
         self.versions.insert(file.clone(), version);
-        let uri = match &settled.outcome {
-            Outcome::AlreadyThereElsewhere { uri } => uri.clone(),
-            _ => request.uri.to_string(),
+        let (uri, rse) = match &settled.outcome {
+            Outcome::AlreadyThereElsewhere { uri } => (plain(uri).to_owned(), None),
+            _ => (plain(&request.uri).to_owned(), Some(request.rse.clone())),
         };
-        self.plan.files.insert(
-            file,
-            FileState {
-                version: request.created_at,
-                event: request.event,
-                state: State::from(&settled.outcome),
-                uri,
-                uuids: settled.uuids.clone(),
-                updated_at: settled.at,
-            },
-        );
+        let mut now = FileState {
+            version: request.created_at,
+            event: request.event,
+            state,
+            uri,
+            rse,
+            uuids: settled.uuids.clone(),
+            updated_at: settled.at,
+        };
+        // As the database does with what it holds.
+        if let Some(before) = self.plan.files.remove(&file) {
+            if now.uuids.is_empty() {
+                now.uuids = before.uuids;
+            }
+            if now.uri.is_empty() {
+                now.uri = before.uri;
+            } else if now.rse.is_none() && now.uri == before.uri {
+                now.rse = before.rse;
+            }
+        }
+        self.plan.files.insert(file, now);
     }
 }
 

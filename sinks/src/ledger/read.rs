@@ -1,12 +1,13 @@
 //! What dataflows and status pages ask: versions, events that have ended, sums.
 
+use crate::butler::Applied;
 use crate::ledger::{
     Ledger, LedgerError, State,
-    row::Reader,
+    row::{Reader, joined},
     store::{Lookup, Type::*, Value},
     words::find_dids,
 };
-use dbb_events::{Did, EventId, Micros};
+use dbb_events::{Did, EventId, Rse};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Rows of one RSE, target and outcome.
@@ -22,8 +23,9 @@ pub struct Tally {
     pub count: u64,
 }
 
-const VERSIONS: Lookup = Lookup {
-    select: "x.did, x.version",
+const FILES: Lookup = Lookup {
+    select: "x.did, x.version, x.outcome, x.uri_tail, x.uuids, (SELECT w.word FROM words w WHERE w.id = x.uri_head), \
+             (SELECT w.word FROM words w WHERE w.id = x.rse)",
     table: "files",
     keys: &[("did", Int), ("target", Int)],
     and: "",
@@ -36,8 +38,8 @@ const STATES: Lookup = Lookup {
 };
 
 impl Ledger {
-    /// The version of each of these files that was applied last at `target`.
-    pub fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Micros>, LedgerError> {
+    /// What became last of each of these files at `target`.
+    pub fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Applied>, LedgerError> {
         self.words.trim();
         let store = &mut *self.store;
         self.words.find(store, std::iter::once(target))?;
@@ -50,12 +52,22 @@ impl Ledger {
         let by_id: HashMap<i64, Did> = ids.into_iter().map(|(did, id)| (id, did)).collect();
         let keys = by_id.keys().map(|id| vec![Value::Int(*id), target.clone()]);
         let mut found = HashMap::with_capacity(by_id.len());
-        for row in store.lookup(&VERSIONS, keys.collect())? {
-            if let [Value::Int(id), Value::Int(version)] = row.as_slice()
-                && let Some(did) = by_id.get(id)
-            {
-                found.insert(did.clone(), Micros(*version));
-            }
+        for row in store.lookup(&FILES, keys.collect())? {
+            let mut r = Reader::new(row);
+            let Some(did) = r.int().and_then(|id| by_id.get(&id)) else {
+                continue;
+            };
+            let version = r.micros().unwrap_or_default();
+            let state = r.int().and_then(State::from_code);
+            let (tail, uuids, head) = (r.text(), r.blob(), r.text());
+            let applied = Applied {
+                version,
+                state: state.ok_or_else(|| super::row::damaged("outcome"))?,
+                uri: joined(head, tail, Some(&did.name)).unwrap_or_default().into(),
+                uuids: super::story::uuids(&uuids.unwrap_or_default()).into(),
+                rse: r.text().map(Rse::new),
+            };
+            found.insert(did.clone(), applied);
         }
         Ok(found)
     }

@@ -16,7 +16,14 @@ use crate::ledger::{
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
-const MIGRATIONS: [&str; 1] = [V1];
+const MIGRATIONS: [&str; 2] = [V1, V2];
+
+/// The RSE of the replica that is registered, or gone; unknown where it is not the event's own.
+const V2: &str = "
+ALTER TABLE files ADD COLUMN rse INTEGER;
+UPDATE files SET rse = (
+    SELECT e.rse FROM events e WHERE e.event = files.event AND e.target = files.target AND e.outcome IN (1, 2));
+";
 
 const V1: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BIGINT NOT NULL) {clustered};

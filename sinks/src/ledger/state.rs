@@ -14,6 +14,12 @@ pub enum State {
     AlreadyThere,
     /// Registered before, at another URI.
     AlreadyThereElsewhere,
+    /// Was registered from a replica that is gone, and is so no more.
+    Removed,
+    /// Nothing was registered from a replica that is gone.
+    NotThere,
+    /// Stays registered from another replica than the one that is gone.
+    KeptElsewhere,
     /// A newer event of the same file was applied first.
     Superseded,
     /// In its topic; what a hub publishes at once has no row.
@@ -31,10 +37,13 @@ pub(crate) const REFUSED: i64 = 6;
 
 impl State {
     /// All states, in the order of tables.
-    pub const ALL: [State; 7] = [
+    pub const ALL: [State; 10] = [
         State::Ingested,
         State::AlreadyThere,
         State::AlreadyThereElsewhere,
+        State::Removed,
+        State::NotThere,
+        State::KeptElsewhere,
         State::Superseded,
         State::Published,
         State::Waiting,
@@ -51,6 +60,9 @@ impl State {
             State::Waiting => WAITING,
             State::Refused => REFUSED,
             State::Published => 7,
+            State::Removed => 8,
+            State::NotThere => 9,
+            State::KeptElsewhere => 10,
         }
     }
 
@@ -65,6 +77,9 @@ impl State {
             State::Ingested => "ingested",
             State::AlreadyThere => "already_there",
             State::AlreadyThereElsewhere => "already_there_elsewhere",
+            State::Removed => "removed",
+            State::NotThere => "not_there",
+            State::KeptElsewhere => "kept_elsewhere",
             State::Superseded => "superseded",
             State::Published => "published",
             State::Waiting => "waiting",
@@ -77,8 +92,18 @@ impl State {
         !matches!(self, State::Waiting | State::Refused)
     }
 
-    /// True when the file is in the Butler.
+    /// True when the story of the file goes on from here: it is registered, or gone.
     pub fn is_applied(self) -> bool {
+        self.is_registered() || self.is_gone()
+    }
+
+    /// True when nothing is registered from a replica that is gone.
+    pub fn is_gone(self) -> bool {
+        matches!(self, State::Removed | State::NotThere)
+    }
+
+    /// True when the file is in the Butler.
+    pub fn is_registered(self) -> bool {
         matches!(
             self,
             State::Ingested | State::AlreadyThere | State::AlreadyThereElsewhere
@@ -92,6 +117,9 @@ impl From<&Outcome> for State {
             Outcome::Ingested => State::Ingested,
             Outcome::AlreadyThere => State::AlreadyThere,
             Outcome::AlreadyThereElsewhere { .. } => State::AlreadyThereElsewhere,
+            Outcome::Removed => State::Removed,
+            Outcome::NotThere => State::NotThere,
+            Outcome::KeptElsewhere { .. } => State::KeptElsewhere,
             Outcome::Superseded { .. } => State::Superseded,
             Outcome::Published => State::Published,
             Outcome::Waiting { .. } => State::Waiting,
@@ -113,7 +141,7 @@ mod tests {
     #[test]
     fn stored_numbers_and_words_stay_what_they_are() {
         let codes: Vec<i64> = State::ALL.iter().map(|s| s.code()).collect();
-        assert_eq!(codes, [1, 2, 3, 4, 7, 5, 6]);
+        assert_eq!(codes, [1, 2, 3, 8, 9, 10, 4, 7, 5, 6]);
         assert_eq!(State::ALL.map(State::as_str), Outcome::WORDS);
         for state in State::ALL {
             assert_eq!(State::from_code(state.code()), Some(state));

@@ -6,7 +6,7 @@ use crate::ledger::{
     store::Value,
     words::{clip, name_hash},
 };
-use dbb_events::{Did, EventId, Micros};
+use dbb_events::{Did, EventId, Micros, Rse};
 use serde::Serialize;
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
@@ -50,9 +50,11 @@ pub struct FileRow {
     pub event: EventId,
     /// What it came to.
     pub state: State,
-    /// The URI that the Butler has.
+    /// The RSE of the replica that is registered, or gone, where that is known.
+    pub rse: Option<Rse>,
+    /// The URI that the Butler has, or had.
     pub uri: Option<String>,
-    /// The datasets it holds.
+    /// The datasets it holds, or held.
     pub uuids: Vec<Uuid>,
     /// When it was applied.
     pub updated_at: Micros,
@@ -110,8 +112,9 @@ impl Ledger {
             let attempts = self.attempts(row.id)?;
             events.push((row, attempts));
         }
-        let sql = "SELECT t.word, f.version, f.event, f.outcome, h.word, f.uri_tail, f.uuids, f.updated_at \
+        let sql = "SELECT t.word, f.version, f.event, f.outcome, h.word, f.uri_tail, f.uuids, f.updated_at, r.word \
                    FROM files f JOIN words t ON t.id = f.target LEFT JOIN words h ON h.id = f.uri_head \
+                   LEFT JOIN words r ON r.id = f.rse \
                    WHERE f.did = $1 ORDER BY t.word";
         let mut files = Vec::new();
         for cells in self.store.query(sql, &[id.into()])? {
@@ -130,6 +133,7 @@ impl Ledger {
                 uri: joined(r.text(), r.text(), Some(&did.name)),
                 uuids: uuids(&r.blob().unwrap_or_default()),
                 updated_at: r.micros().unwrap_or_default(),
+                rse: r.text().map(Rse::new),
             });
         }
         Ok(Story { did, files, events })
@@ -222,7 +226,7 @@ impl Ledger {
     }
 }
 
-fn uuids(bytes: &[u8]) -> Vec<Uuid> {
+pub(super) fn uuids(bytes: &[u8]) -> Vec<Uuid> {
     bytes
         .chunks_exact(16)
         .filter_map(|bytes| Uuid::from_slice(bytes).ok())

@@ -2,12 +2,12 @@
 
 use crate::ledger::{
     Generation, Ledger, LedgerError, Row, State,
-    fold::{FileState, Fold, Held, Key, Plan, Replaced},
+    fold::{FileState, Fold, Held, Key, Plan, Replaced, Version},
     row::{Reader, damaged, split},
-    store::{Bulk, BulkKind, Cells, Lookup, Type::*, Value},
+    store::{Bulk, BulkKind, Cells, Lookup, Store, Type::*, Value},
     words::{clip, cut, find_dids, learn_dids},
 };
-use dbb_events::{Counted, Did, Entry, EventId, Micros, Sent, TOPICS};
+use dbb_events::{Counted, Did, Entry, EventId, Micros, Rse, Sent, TOPICS};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -38,7 +38,7 @@ const HELD: Lookup = Lookup {
     and: "",
 };
 const VERSIONS: Lookup = Lookup {
-    select: "x.did, x.target, x.version, x.event",
+    select: "x.did, x.target, x.version, x.event, x.outcome, x.rse",
     table: "files",
     keys: &[("did", Int), ("target", Int)],
     and: "",
@@ -149,11 +149,18 @@ const FILES: Bulk = Bulk {
         ("event", Blob),
         ("uri_tail", Text),
         ("uuids", Blob),
+        ("rse", Int),
     ],
     keys: 0,
     tail: "ON CONFLICT (did, target) DO UPDATE SET version = excluded.version, \
-           updated_at = excluded.updated_at, uri_head = excluded.uri_head, outcome = excluded.outcome, \
-           event = excluded.event, uri_tail = excluded.uri_tail, uuids = coalesce(excluded.uuids, files.uuids)",
+           updated_at = excluded.updated_at, outcome = excluded.outcome, event = excluded.event, \
+           uuids = coalesce(excluded.uuids, files.uuids), \
+           rse = CASE WHEN excluded.rse IS NULL AND excluded.uri_head IS NOT DISTINCT FROM files.uri_head \
+             AND excluded.uri_tail IS NOT DISTINCT FROM files.uri_tail THEN files.rse ELSE excluded.rse END, \
+           uri_head = CASE WHEN excluded.uri_head IS NULL AND excluded.uri_tail IS NULL \
+             THEN files.uri_head ELSE excluded.uri_head END, \
+           uri_tail = CASE WHEN excluded.uri_head IS NULL AND excluded.uri_tail IS NULL \
+             THEN files.uri_tail ELSE excluded.uri_tail END",
 };
 const MEMBERS: Bulk = Bulk {
     kind: BulkKind::Insert,
@@ -292,13 +299,9 @@ impl Ledger {
         // A handful, whatever the number of rows.
         let mut words: HashMap<i64, Option<String>> = HashMap::new();
         for (key, reason) in reasons {
-            if let std::collections::hash_map::Entry::Vacant(new) = words.entry(reason) {
-                let sql = "SELECT word FROM words WHERE id = $1";
-                let found = store.query(sql, &[Value::Int(reason)])?;
-                new.insert(found.into_iter().next().and_then(|c| Reader::new(c).text()));
-            }
+            let reason = word(store, &mut words, reason)?;
             if let Some(held) = fold.held.get_mut(&key) {
-                held.reason = words.get(&reason).cloned().flatten();
+                held.reason = reason;
             }
         }
         let dids: HashSet<&Did> = files.iter().map(|(_, did)| *did).collect();
@@ -312,13 +315,31 @@ impl Ledger {
         let rows = asked
             .keys()
             .map(|(did, target)| vec![Value::Int(*did), Value::Int(*target)]);
+        let mut rses: Vec<((Arc<str>, Did), i64)> = Vec::new();
         for cells in store.lookup(&VERSIONS, rows.collect())? {
             let mut r = Reader::new(cells);
             let file = (r.int().unwrap_or(0), r.int().unwrap_or(0));
             let version = r.micros().unwrap_or_default();
             let event = r.blob().and_then(|bytes| EventId::from_bytes(&bytes));
+            let state = r.int().and_then(State::from_code);
             if let (Some(file), Some(event)) = (asked.remove(&file), event) {
-                fold.versions.insert(file, (version, event));
+                rses.extend(r.int().map(|rse| (file.clone(), rse)));
+                fold.versions.insert(
+                    file,
+                    Version {
+                        created_at: version,
+                        is_gone: state.is_some_and(State::is_gone),
+                        event,
+                        rse: None,
+                    },
+                );
+            }
+        }
+        let mut words: HashMap<i64, Option<String>> = HashMap::new();
+        for (file, rse) in rses {
+            let rse = word(store, &mut words, rse)?;
+            if let Some(held) = fold.versions.get_mut(&file) {
+                held.rse = rse.map(Rse::new);
             }
         }
         fold.next_id = self.ids.peek("next_event");
@@ -351,6 +372,7 @@ impl Ledger {
         for ((target, did), file) in &plan.files {
             words.insert(target);
             words.extend(split(&file.uri, Some(&did.name)).0);
+            words.extend(file.rse.as_ref().map(|rse| rse.as_str()));
             dids.insert(did);
         }
         words.extend(plan.wakes.keys().map(|(target, _)| &**target));
@@ -473,6 +495,8 @@ impl Ledger {
             let did_id: Value = dids.get(did).copied().into();
             let target = self.words.id(target);
             let (head, tail) = split(&file.uri, Some(&did.name));
+            let tail = tail.filter(|tail| !tail.is_empty());
+            let rse = file.rse.as_ref();
             let uuids: Vec<u8> = file.uuids.iter().flat_map(|uuid| *uuid.as_bytes()).collect();
             rows.push(vec![
                 did_id.clone(),
@@ -484,6 +508,7 @@ impl Ledger {
                 file.event.to_bytes()[..].into(),
                 tail.map(clip).as_deref().into(),
                 Some(uuids.as_slice()).filter(|uuids| !uuids.is_empty()).into(),
+                rse.map_or(Value::Null, |rse| self.words.id(rse.as_str())),
             ]);
             // The first is found in `files` itself: only zips have more.
             for uuid in file.uuids.iter().skip(1) {
@@ -538,6 +563,24 @@ impl Ledger {
 pub(super) fn was_unrouted(sent: &Sent) -> bool {
     let again = sent.outgoing.again.as_ref();
     again.is_some_and(|again| again.target.is_empty())
+}
+
+/// The word with this number, asked for once.
+fn word(
+    store: &mut dyn Store,
+    known: &mut HashMap<i64, Option<String>>,
+    id: i64,
+) -> Result<Option<String>, LedgerError> {
+    if let Some(word) = known.get(&id) {
+        return Ok(word.clone());
+    }
+    let found = store.query("SELECT word FROM words WHERE id = $1", &[Value::Int(id)])?;
+    let word = found
+        .into_iter()
+        .next()
+        .and_then(|cells| Reader::new(cells).text());
+    known.insert(id, word.clone());
+    Ok(word)
 }
 
 /// One sentence of a bearable length.

@@ -104,7 +104,7 @@ on_both! {
 }
 
 /// A zip that another repository has made of one dataset for each detector.
-fn make_zip(
+pub(crate) fn make_zip(
     site: &mut Site,
     exposure: u64,
     detectors: &[u64],

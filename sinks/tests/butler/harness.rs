@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use dbb_events::{Did, EventId, Kind, Micros, Outcome, Place, Reason, Request, Rse, Settled};
+use dbb_events::{Action, Did, EventId, Kind, Micros, Outcome, Place, Reason, Request, Rse, Settled};
 use dbb_sinks::{
     Sink,
     butler::{ButlerSettings, ButlerSink, NoHistory, StatsSnapshot},
@@ -287,7 +287,7 @@ pub(crate) fn request(kind: Kind, uri: &str) -> Request {
         event_type: "transfer-done".into(),
         did: Did::new("raw", format!("file-{number}")),
         rse: Rse::new("SITE_RAW_DISK"),
-        kind,
+        action: Action::Register(kind),
         created_at: Micros(1_700_000_000_000_000),
         url: format!("root://door:1094/{uri}").into(),
         uri: uri.into(),

@@ -1,7 +1,7 @@
 """A second pair of hands on a test repository: makes it, looks into it, and spoils it.
 
 JSON lines on stdin and stdout, like the worker, but sharing none of its code. Operations:
-make, content, uris, dimensions, export, zip, sql, forget, put_type.
+make, content, uris, dimensions, export, zip, sql, forget, trash, put_type.
 """
 
 import json
@@ -147,6 +147,12 @@ def forget(root, uuids):
     return {}
 
 
+def trash(root):
+    """What is left to delete by calls that were cut short."""
+    butler(root)._datastore.emptyTrash()
+    return {}
+
+
 def tagged(root, name):
     from lsst.daf.butler import CollectionType
 
@@ -156,7 +162,7 @@ def tagged(root, name):
 
 operations = {
     "make": make, "dimensions": add_dimensions, "define": define, "content": content, "export": export,
-    "zip": make_zip, "sql": sql, "forget": forget, "tagged": tagged,
+    "zip": make_zip, "sql": sql, "forget": forget, "tagged": tagged, "trash": trash,
 }
 
 for line in sys.stdin:

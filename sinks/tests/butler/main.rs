@@ -8,5 +8,7 @@ mod faults;
 mod harness;
 mod offenders;
 mod registering;
+mod removal;
+mod stories;
 mod story;
 mod worker;

@@ -2,24 +2,34 @@
 
 use crate::harness::*;
 use anyhow::{Result, ensure};
-use dbb_events::{Did, Micros, Outcome, Request};
+use dbb_events::{Did, Micros, Outcome, Request, Rse};
 use dbb_sinks::{
     Sink,
-    butler::{ButlerSink, History, NoHistory},
+    butler::{Applied, ButlerSink, History, NoHistory},
+    ledger::State,
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// A ledger that has applied one version of one file, or cannot be asked.
 struct Ledger(Result<(Did, Micros), String>);
 
 impl History for Ledger {
-    fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Micros>, String> {
+    fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Applied>, String> {
         assert_eq!(target, "site");
         let (did, version) = self.0.clone()?;
         Ok(dids
             .iter()
             .filter(|d| **d == did)
-            .map(|d| (d.clone(), version))
+            .map(|d| {
+                let applied = Applied {
+                    version,
+                    state: State::Ingested,
+                    rse: Some(Rse::new("SITE_RAW_DISK")),
+                    uri: "/data/file".into(),
+                    uuids: Arc::new([]),
+                };
+                (d.clone(), applied)
+            })
             .collect())
     }
 }

@@ -1,7 +1,7 @@
 //! A ledger that cannot be opened or written says which, and why, and loses nothing.
 
 use crate::support::{On, entry, new, on_both, sqlite_url};
-use dbb_events::{EventId, Outcome};
+use dbb_events::{Did, EventId, Outcome, Rse};
 use dbb_sinks::ledger::{Ledger, LedgerError, LedgerSettings, migrate};
 use dbb_test_services::Postgres;
 
@@ -40,9 +40,28 @@ fn at_its_configured_size_it_says_so_and_writes_nothing(on: On) {
 
 fn migrating_a_new_ledger_makes_it_and_again_changes_nothing(on: On) {
     let place = new(on);
-    assert_eq!(migrate(&place.settings).unwrap(), (0, 1));
-    assert_eq!(migrate(&place.settings).unwrap(), (1, 1));
+    let (before, newest) = migrate(&place.settings).unwrap();
+    assert_eq!(before, 0);
+    assert_eq!(migrate(&place.settings).unwrap(), (newest, newest));
     place.begin();
+}
+
+#[test]
+fn files_of_a_ledger_without_rses_learn_theirs() {
+    let place = new(On::Postgres);
+    let (mut ledger, generation) = place.begin();
+    let elsewhere = Outcome::AlreadyThereElsewhere { uri: "/x".into() };
+    let entries = [entry(1, Outcome::Ingested, 20), entry(2, elsewhere, 20)];
+    ledger.write(generation, &entries).unwrap();
+    let database = place.settings.url.rsplit_once('/').unwrap().1;
+    let sql = "ALTER TABLE files DROP COLUMN rse; UPDATE meta SET value = 1 WHERE key = 'schema'";
+    Postgres::shared().unwrap().sql(database, sql).unwrap();
+    let (before, newest) = migrate(&place.settings).unwrap();
+    assert!(before == 1 && newest > 1);
+    let dids = [Did::new("raw", "f1"), Did::new("raw", "f2")];
+    let applied = place.open().applied("main", &dids).unwrap();
+    assert_eq!(applied[&dids[0]].rse, Some(Rse::new("IN2P3")));
+    assert_eq!(applied[&dids[1]].rse, None);
 }
 
 #[test]

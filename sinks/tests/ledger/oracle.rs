@@ -115,7 +115,7 @@ fn check(on: On, lives: &[Life], order: &[prop::sample::Index], cuts: &[usize]) 
     let dids: Vec<Did> = (0..4).map(|n| Did::new("raw", format!("file{n}"))).collect();
     let applied = ledger.applied("main", &dids).unwrap();
     let applied: BTreeMap<u8, i64> = (0..4u8)
-        .filter_map(|n| Some((n, applied.get(&dids[usize::from(n)])?.0)))
+        .filter_map(|n| Some((n, applied.get(&dids[usize::from(n)])?.version.0)))
         .collect();
     assert_eq!(applied, files);
     let rows: u64 = ledger.summary().unwrap().iter().map(|t| t.count).sum();

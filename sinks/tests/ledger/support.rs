@@ -1,8 +1,8 @@
 //! A new ledger for each test, and entries that are quick to write down.
 
 use dbb_events::{
-    Counted, DeadLetter, Dependency, Did, Entry, EventId, Kind, Micros, Outcome, Place, Reason, Refusal,
-    Request, Rse, Settled, Verified,
+    Action, Counted, DeadLetter, Dependency, Did, Entry, EventId, Kind, Micros, Outcome, Place, Reason,
+    Refusal, Request, Rse, Settled, Verified,
 };
 use dbb_sinks::ledger::{Generation, Ledger, LedgerSettings, Row, Who};
 use dbb_test_services::Postgres;
@@ -95,7 +95,7 @@ pub(crate) fn request(event: u128, name: &str) -> Request {
         event_type: "transfer-done".into(),
         did: Did::new("raw", name),
         rse: Rse::new("IN2P3"),
-        kind: Kind::DataProduct,
+        action: Action::Register(Kind::DataProduct),
         created_at: Micros(1000),
         url: format!("davs://door/raw/{name}").into(),
         uri: format!("/data/raw/{name}").into(),

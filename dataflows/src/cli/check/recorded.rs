@@ -53,7 +53,7 @@ struct Found {
 impl Found {
     fn add(&mut self, incoming: &Incoming, mapping: &Mapping) {
         self.records += 1;
-        match classify(incoming) {
+        match classify(incoming, mapping) {
             Classified::Arrival(arrival) => match requests_for(&arrival, mapping) {
                 Ok(requests) => {
                     for request in requests {

@@ -27,6 +27,7 @@ class Repository:
         self.settings = settings
         self.butler = Butler.from_config(settings["butler"], writeable=True)
         self.transfer: dict[str, str] = settings.get("transfer") or {}
+        self.removal: str = settings.get("removal") or "off"
         self.skip_existing = {
             name: "skip_existing" in inspect.signature(getattr(Butler, name)).parameters
             for name in ("ingest", "ingest_zip")
@@ -105,6 +106,26 @@ class Repository:
                 found[ref.id] = primary
         return found
 
+    def at(self, uris: list[str]) -> dict[str, set]:
+        """URI -> the datasets whose file is there, by an index that no public call asks; empty where there is none.
+
+        Members of a zip are stored under its URI, each with a fragment of its own.
+        """
+        found: dict[str, set] = {}
+        for table, root in _file_tables(getattr(self.butler, "_datastore", None)):
+            columns = table._table.columns
+            # As it is stored: below the root without the root.
+            stored = {ResourcePath(uri, forceDirectory=False).relative_to(root) or uri: uri for uri in uris}
+            for row in table.fetch(path=list(stored)) if stored else ():
+                found.setdefault(stored[row["path"]], set()).add(row["dataset_id"])
+            for path, uri in stored.items():
+                if path.endswith(".zip"):
+                    members = columns["path"].startswith(f"{path}#", autoescape=True)
+                    with table._db.query(table._table.select().where(members)) as rows:
+                        for row in rows.mappings():
+                            found.setdefault(uri, set()).add(row["dataset_id"])
+        return found
+
     def exists(self, uuids: list[str]) -> dict:
         """For each UUID whether the registry knows it and where the datastore has it."""
         known = self.known([uuid.UUID(text) for text in uuids])
@@ -133,6 +154,14 @@ class Repository:
                 for ref in query.join_data_coordinates(data_ids).datasets(name, run, find_first=False):
                     found[place(ref)] = ref.id
         return found
+
+
+def _file_tables(datastore):
+    """The tables of files of a datastore, and of those it is a chain of, each with its root."""
+    for inner in getattr(datastore, "datastores", None) or [datastore]:
+        table, root = getattr(inner, "_table", None), getattr(inner, "root", None)
+        if root is not None and all(hasattr(table, name) for name in ("fetch", "_table", "_db")):
+            yield table, root
 
 
 def _has_raw_ingest_task() -> bool:

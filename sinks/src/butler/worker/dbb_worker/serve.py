@@ -1,6 +1,6 @@
 """The loop: one request a line in, one answer a line out.
 
-    open -> hello, then ingest | exists | check | ping ... quit
+    open -> hello, then ingest | forget | exists | check | ping ... quit
 
 A request that cannot be served is answered with `fatal`; nothing is known to be done then.
 """
@@ -85,6 +85,10 @@ def _answer(repository, request: dict) -> dict:
         match request["op"]:
             case "ingest":
                 return ingest(repository, request["items"])
+            case "forget":
+                from .forget import forget
+
+                return forget(repository, request["items"])
             case "exists":
                 return {"known": repository.exists(request["uuids"])}
             case "check":

@@ -68,6 +68,25 @@ impl LookUps {
     }
 }
 
+impl LookUps {
+    /// Looks whether Rucio lets us in and the folders of documents are there: all that is wrong.
+    pub fn check(&self, settings: &LookUpSettings) -> Vec<LookUpError> {
+        let asked = self.rucio.as_ref().and_then(|rucio| rucio.check().err());
+        let folders = settings
+            .documents
+            .iter()
+            .flat_map(|documents| &documents.prefixes);
+        let unread = folders.filter_map(|prefix| {
+            let error = std::fs::read_dir(&prefix.to).err()?;
+            Some(LookUpError::Settings {
+                field: "documents.prefixes",
+                problem: format!("folder `{}` cannot be read: {error}", prefix.to),
+            })
+        });
+        asked.into_iter().chain(unread).collect()
+    }
+}
+
 impl LookUp for Chain {
     fn look_up(&mut self, asks: Vec<Ask>) -> Vec<(Ask, Found)> {
         let mut hits = 0;

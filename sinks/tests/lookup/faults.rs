@@ -121,6 +121,37 @@ fn a_thousand_files_are_three_requests_and_then_none() -> Result<()> {
 }
 
 #[test]
+fn ten_thousand_cold_files_are_two_requests_a_thousand_by_several_threads() -> Result<()> {
+    let well = rucio(known(10_000));
+    let server = Server::start(move |asked| {
+        let mut reply = well(asked);
+        reply.after = Duration::from_millis(20);
+        reply
+    })?;
+    let folder = scratch("lookup")?;
+    let all = LookUps::open(&settings(server.port, folder.path(), "")?)?;
+    let start = std::time::Instant::now();
+    let threads = all.threads.into_iter().enumerate().map(|(n, mut thread)| {
+        let asks: Vec<Ask> = names(10_000)[n * 2500..(n + 1) * 2500]
+            .iter()
+            .map(|name| ask(name))
+            .collect();
+        std::thread::spawn(move || thread.look_up(asks))
+    });
+    for thread in threads.collect::<Vec<_>>() {
+        let answers = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
+        ensure!(answers.iter().all(|(_, found)| is_labelled(found)));
+    }
+    println!("10000 DIDs, cold: {:?}", start.elapsed());
+    let stats = all.stats.snapshot();
+    ensure!(
+        (stats.requests, stats.logins, stats.asked) == (21, 1, 10_000),
+        "{stats:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_file_that_landed_twice_is_asked_for_once() -> Result<()> {
     let server = Server::start(rucio(known(1)))?;
     let mut at = at(server.port, "")?;
@@ -165,6 +196,13 @@ fn a_rucio_that_is_down_is_waited_for_without_counting_and_comes_back_by_itself(
     // All that was 2 tries of one request, or 4 if a second has gone by.
     let stats = at.all.stats.snapshot();
     ensure!(stats.down && stats.requests <= 8, "{stats:?}");
+    let folder = scratch("lookup")?;
+    let settings = settings(port, folder.path(), "")?;
+    let wrong = LookUps::open(&settings)?.check(&settings);
+    ensure!(
+        wrong.len() == 1 && wrong[0].to_string().contains("cannot be reached"),
+        "{wrong:?}"
+    );
     let _server = Server::at(port, rucio(known(600)))?;
     wait_until("labels are found again", LIMIT, || {
         Ok(at.found(&names(600)).iter().all(is_labelled))

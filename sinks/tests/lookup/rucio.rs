@@ -113,6 +113,9 @@ fn what_is_registered_in_a_real_rucio_is_found_however_one_logs_in() -> Result<(
     let certificates = rucio.certificates()?;
     let x509 = json!({"x509": {"certificate": certificates.client, "key": certificates.client_key}});
     check(&mut LookUps::open(&settings(&rucio, x509)?)?)?;
+    let passwords = settings(&rucio, userpass(folder.path(), Rucio::PASSWORD)?)?;
+    let wrong = LookUps::open(&passwords)?.check(&passwords);
+    ensure!(wrong.is_empty(), "{wrong:?}");
     let mut by_password = LookUps::open(&settings(&rucio, userpass(folder.path(), Rucio::PASSWORD)?)?)?;
     check(&mut by_password)?;
     let stats = by_password.stats.snapshot();

@@ -31,6 +31,14 @@ struct Name<'a> {
 }
 
 impl Rucio {
+    /// Logs in, and asks for the metadata of a DID that is not there.
+    ///
+    /// # Errors
+    /// Rucio cannot be asked.
+    pub fn check(&self) -> Result<(), LookUpError> {
+        self.metadata(&[Did::new("dbb", "dbb-is-it-well")]).map(drop)
+    }
+
     /// The metadata of `dids`, in one request.
     pub(super) fn metadata(&self, dids: &[Did]) -> Result<Metadata, LookUpError> {
         let body = Body {

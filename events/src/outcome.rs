@@ -205,11 +205,15 @@ pub enum Reason {
     TooLate,
     /// The file lies inside the Butler's datastore, and no way is known to remove its record alone.
     Owned,
+    /// The record is longer than its topic takes.
+    TooLarge,
+    /// Its topic refuses it for good: this user may not write there.
+    TopicRefused,
 }
 
 impl Reason {
     /// All classes.
-    pub const ALL: [Reason; 18] = [
+    pub const ALL: [Reason; 20] = [
         Reason::Unreadable,
         Reason::BadField,
         Reason::UnknownKind,
@@ -228,6 +232,8 @@ impl Reason {
         Reason::Environment,
         Reason::TooLate,
         Reason::Owned,
+        Reason::TooLarge,
+        Reason::TopicRefused,
     ];
 
     /// The word.
@@ -251,6 +257,8 @@ impl Reason {
             Reason::Environment => "environment",
             Reason::TooLate => "too_late",
             Reason::Owned => "owned",
+            Reason::TooLarge => "too_large",
+            Reason::TopicRefused => "topic_refused",
         }
     }
 

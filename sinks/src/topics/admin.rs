@@ -31,6 +31,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 /// After so long it is asked again how many partitions a topic has.
 const FRESH: Duration = Duration::from_secs(300);
 
+/// A topic that cannot be used is asked for again after so long.
+const CLOSED: Duration = Duration::from_secs(30);
+
 /// What is known of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Topic {
@@ -55,6 +58,7 @@ pub(super) struct Admin {
     wanted: NewTopics,
     max_record_bytes: u32,
     known: HashMap<Arc<str>, (Topic, Instant)>,
+    closed: HashMap<Arc<str>, (NoTopic, Instant)>,
 }
 
 impl Admin {
@@ -68,11 +72,17 @@ impl Admin {
             wanted: settings.new_topics.clone(),
             max_record_bytes: settings.max_record_bytes,
             known: HashMap::new(),
+            closed: HashMap::new(),
         })
     }
 
     /// The topic, asked for or made if nothing is known of it, or not any more.
     pub(super) fn topic(&mut self, name: &Arc<str>) -> Result<Topic, NoTopic> {
+        if let Some((why, since)) = self.closed.get(name)
+            && since.elapsed() < CLOSED
+        {
+            return Err(why.clone());
+        }
         if let Some((topic, since)) = self.known.get(name)
             && since.elapsed() < FRESH
         {
@@ -81,6 +91,7 @@ impl Admin {
         let topic = self.find_or_make(name);
         match topic {
             Ok(topic) => {
+                self.closed.remove(name);
                 self.known.insert(name.clone(), (topic, Instant::now()));
                 Ok(topic)
             }
@@ -89,8 +100,17 @@ impl Admin {
                 Some((topic, _)) => Ok(*topic),
                 None => Err(NoTopic::Down(detail)),
             },
-            Err(error) => Err(error),
+            Err(error) => {
+                self.close(name, error.clone());
+                Err(error)
+            }
         }
+    }
+
+    /// The topic cannot be used, for some time.
+    pub(super) fn close(&mut self, name: &Arc<str>, why: NoTopic) {
+        self.known.remove(name);
+        self.closed.insert(name.clone(), (why, Instant::now()));
     }
 
     /// Asks anew next time.

@@ -53,3 +53,14 @@ fn hint(error: &std::io::Error) -> &'static str {
         _ => "",
     }
 }
+
+/// The error and what it came from, in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

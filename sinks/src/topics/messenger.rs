@@ -97,13 +97,14 @@ impl Messenger {
     ///
     /// [`TopicsError::Stopped`]: some may be there, some not.
     pub fn send(&mut self, posts: &[Post]) -> Result<Vec<NotPosted>, TopicsError> {
+        self.trouble.begin();
         let mut refused = Vec::new();
         let mut left: BTreeSet<usize> = (0..posts.len()).collect();
         let mut backoff = Backoff::new(&self.stop);
         loop {
             self.try_all(posts, &mut left, &mut refused)?;
             if left.is_empty() {
-                self.trouble.set(None);
+                self.trouble.end();
                 refused.sort_by_key(|not: &NotPosted| not.index);
                 return Ok(refused);
             }
@@ -157,7 +158,7 @@ impl Messenger {
                 break;
             }
             if self.stop.load(Relaxed) || self.wire.fatal().is_some() {
-                self.wire.purge();
+                self.wire.purge(true);
             }
         }
         if self.stop.load(Relaxed) && !left.is_empty() {
@@ -207,7 +208,7 @@ fn parcel(post: &Post) -> Parcel<'_> {
         headers: post
             .headers
             .iter()
-            .map(|(key, value)| (*key, value.as_str()))
+            .map(|(key, value)| (*key, value.as_str().into()))
             .collect(),
         body: &post.body,
     }

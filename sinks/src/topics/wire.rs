@@ -14,17 +14,21 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 use std::{
+    borrow::Cow,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tracing::debug;
 
 /// Longest that a stop is not noticed.
 const STEP: Duration = Duration::from_millis(50);
+
+/// A call that takes longer is worth telling.
+const LONG: Duration = Duration::from_secs(3);
 
 /// Pause when the client holds as much as it may.
 const FULL: Duration = Duration::from_millis(1);
@@ -41,22 +45,44 @@ pub(super) struct Parcel<'a> {
     /// Chosen by the client from the key without it.
     pub(super) partition: Option<i32>,
     pub(super) key: &'a [u8],
-    pub(super) headers: Vec<(&'a str, &'a str)>,
+    pub(super) headers: Vec<(&'static str, Cow<'a, str>)>,
     pub(super) body: &'a [u8],
 }
 
-/// What the client last complained about; shared with whoever tells of it.
+/// What a call that waits is waiting for; shared with whoever tells of it.
 #[derive(Debug, Clone, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct Trouble(Arc<Mutex<Waits>>);
+
+#[derive(Debug, Default)]
+struct Waits {
+    since: Option<Instant>,
+    said: Option<String>,
+}
 
 impl Trouble {
-    /// What is wrong just now: one sentence.
+    /// What keeps a call waiting just now: one sentence.
     pub fn get(&self) -> Option<String> {
-        lock(&self.0).clone()
+        let waits = lock(&self.0);
+        let long = waits.since.is_some_and(|since| since.elapsed() > LONG);
+        let said = waits.said.clone();
+        long.then(|| said.unwrap_or_else(|| "the brokers do not answer".into()))
     }
 
-    pub(super) fn set(&self, text: impl Into<Option<String>>) {
-        *lock(&self.0) = text.into();
+    /// A call begins.
+    pub(super) fn begin(&self) {
+        *lock(&self.0) = Waits {
+            since: Some(Instant::now()),
+            said: None,
+        };
+    }
+
+    /// It has ended well.
+    pub(super) fn end(&self) {
+        *lock(&self.0) = Waits::default();
+    }
+
+    pub(super) fn set(&self, said: impl Into<String>) {
+        lock(&self.0).said = Some(said.into());
     }
 }
 
@@ -128,7 +154,7 @@ impl Wire {
         for (key, value) in &parcel.headers {
             headers = headers.insert(Header {
                 key,
-                value: Some(*value),
+                value: Some(value.as_bytes()),
             });
         }
         let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(parcel.topic, number)
@@ -176,9 +202,10 @@ impl Wire {
         answers
     }
 
-    /// Lets go of all that is not answered; each of it still gets an answer.
-    pub(super) fn purge(&self) {
-        self.producer.purge(PurgeConfig::default().queue().inflight());
+    /// Lets go of what has not been sent, and with `all` of what was; each of it still gets an answer.
+    pub(super) fn purge(&self, all: bool) {
+        let purge = PurgeConfig::default().queue();
+        self.producer.purge(if all { purge.inflight() } else { purge });
     }
 
     /// Why this producer will never send anything again, if so.

@@ -1,0 +1,649 @@
+//! Publish: numbers, the sent log, the brokers, and back.
+//!
+//! ```text
+//!   records of lanes --> numbers --> sent log --> brokers --> confirmed
+//!                           ^                        |
+//!                           |                        v  one was not taken, or the producer cannot go on
+//!                           +-- what was appended is read from the topic: the rest again, same numbers
+//! ```
+//!
+//! In:       records, each for a lane whose end is known.
+//! Out:      for each its number in the topic, or why its topic does not take it.
+//! State:    the next number of each lane; the records of one call.
+//! Certain:  within a lane numbers are those of the order of appending, without a hole. A record is in the sent log
+//!           before a broker can have it, so one that was under way when the process died is sent again under its own
+//!           number, and its number is given to no other.
+
+use crate::topics::{
+    ProducerSettings, TopicsError,
+    backoff::Backoff,
+    figures::TopicsFigures,
+    lanes::Lanes,
+    own::{Own, Tail},
+    sent_log::{Batch, Kept, SentLog},
+    wire::{Parcel, Wire},
+};
+use dbb_events::{Lane, Rse, message::header};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+/// So many records are written to the sent log at once, while the brokers take those before them.
+const CHUNK: usize = 2000;
+
+/// Brokers remember a producer for longer: a day, by default.
+const WARM: Duration = Duration::from_secs(1800);
+
+/// After a failure, what is under way is waited for so long.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// A record on its way.
+pub(super) struct Going {
+    pub(super) kept: Kept,
+    /// Which of the publisher's lanes.
+    pub(super) lane: usize,
+    /// 0 before it has one.
+    pub(super) sequence: u64,
+    /// The number under which it is in the sent log; 0 if it is not.
+    pub(super) logged: u64,
+    pub(super) end: End,
+}
+
+impl Going {
+    pub(super) fn new(kept: Kept, lane: usize) -> Self {
+        Self {
+            kept,
+            lane,
+            sequence: 0,
+            logged: 0,
+            end: End::Open,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.end == End::Open
+    }
+}
+
+/// How far a record has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// Not confirmed.
+    Open,
+    /// Its topic has it.
+    Published,
+    /// Its topic will not take it: which error, and one sentence.
+    Refused(Code, String),
+}
+
+/// A lane whose end is known.
+pub(super) struct Open {
+    pub(super) lane: Lane,
+    pub(super) rse: Rse,
+    /// The number of the next record.
+    next: u64,
+    /// The last that is confirmed.
+    confirmed: u64,
+    /// As headers have it.
+    text: String,
+    /// When the brokers last took a record of it from this producer.
+    warm: Option<Instant>,
+}
+
+pub(super) struct Publisher {
+    pub(super) settings: ProducerSettings,
+    pub(super) log: Option<SentLog>,
+    pub(super) own: Own,
+    wire: Wire,
+    pub(super) lanes: Vec<Open>,
+    by_name: HashMap<Lane, usize>,
+    pub(super) confirmed: Lanes,
+    pub(super) figures: TopicsFigures,
+    pub(super) stop: Arc<AtomicBool>,
+    /// The longest batch that all topics take.
+    batch_bytes: u32,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        settings: &ProducerSettings,
+        log: Option<SentLog>,
+        confirmed: Lanes,
+        figures: TopicsFigures,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, TopicsError> {
+        let batch_bytes = settings.max_record_bytes;
+        Ok(Self {
+            wire: Wire::open(&settings.producer(batch_bytes, true)?, figures.trouble())?,
+            own: Own::open(settings)?,
+            settings: settings.clone(),
+            log,
+            lanes: Vec::new(),
+            by_name: HashMap::new(),
+            confirmed,
+            figures,
+            stop,
+            batch_bytes,
+        })
+    }
+
+    /// Which lane that is, if its end is known.
+    pub(super) fn find(&self, lane: &Lane) -> Option<usize> {
+        self.by_name.get(lane).copied()
+    }
+
+    /// Finds out where lanes end, and sends what an earlier process has written down and not sent.
+    ///
+    /// # Errors
+    ///
+    /// The outer one: told to stop, or a fault of the sent log. The inner one: what the brokers say.
+    pub(super) fn open_lanes(
+        &mut self,
+        lanes: &[(Lane, Rse)],
+    ) -> Result<Result<(), KafkaError>, TopicsError> {
+        let names: Vec<Lane> = lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        let tails = match self.own.tails(&names) {
+            Ok(tails) => tails,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (lane, rse) in lanes {
+            let tail = tails.get(lane).copied().unwrap_or_default();
+            let logged = self.log.as_ref().and_then(|log| log.lanes().get(lane)).cloned();
+            let appended = match (tail.last, &logged) {
+                // What is sent again may be all that the topic has.
+                (Some((last, _)), logged) => last.max(logged.as_ref().map_or(0, |logged| logged.confirmed)),
+                (None, Some(logged)) => {
+                    if logged.next > 1 {
+                        info!(%lane, last = logged.next - 1, "the topic is empty: numbers go on from the sent log");
+                    }
+                    logged.confirmed
+                }
+                (None, None) if tail.empty && tail.end > 0 => {
+                    warn!(%lane, next = tail.end + 1, "the topic has lost its records and nothing is kept: numbers go on above all it can have had");
+                    tail.end as u64
+                }
+                (None, None) => 0,
+            };
+            let index = self.lanes.len();
+            self.by_name.insert(lane.clone(), index);
+            self.lanes.push(Open {
+                text: lane.to_string(),
+                warm: None,
+                lane: lane.clone(),
+                rse: rse.clone(),
+                next: appended + 1,
+                confirmed: appended,
+            });
+            if let Some(logged) = logged
+                && logged.next > appended + 1
+            {
+                self.send_left(index, logged.next - 1)?;
+            }
+            let open = &self.lanes[index];
+            self.confirmed.confirm(&open.lane, &open.rse, open.confirmed);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends what is in the sent log after the end of a lane's topic, up to number `to`.
+    fn send_left(&mut self, index: usize, to: u64) -> Result<(), TopicsError> {
+        let lane = self.lanes[index].lane.clone();
+        let Some(keeper) = self.log.as_ref().map(SentLog::keeper) else {
+            return Ok(());
+        };
+        info!(%lane, from = self.lanes[index].next, to, "sending what was written down and may not have been sent");
+        let mut at = Default::default();
+        while self.lanes[index].next <= to {
+            let from = self.lanes[index].next;
+            let until = to.min(from + CHUNK as u64 - 1);
+            let found = keeper.find(&lane, from, until, &mut at).unwrap_or_else(|error| {
+                warn!(%lane, from, %error, "the sent log could not be read");
+                BTreeMap::new()
+            });
+            let consecutive = (from..)
+                .zip(found)
+                .take_while(|(number, (found, _))| number == found);
+            let mut going: Vec<Going> = consecutive
+                .map(|(number, (_, kept))| Going {
+                    logged: number,
+                    ..Going::new(kept, index)
+                })
+                .collect();
+            if going.is_empty() {
+                warn!(%lane, from, to, "the sent log lacks records: they are read from the source again");
+                break;
+            }
+            self.publish(&mut going)?;
+            for going in going {
+                if let End::Refused(_, detail) = going.end {
+                    warn!(%lane, id = %going.kept.id, detail, "a record that was written down is not taken");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes all of them; returns when each is confirmed or refused.
+    ///
+    /// # Errors
+    ///
+    /// Told to stop, or settings that cannot work.
+    pub(super) fn publish(&mut self, going: &mut [Going]) -> Result<(), TopicsError> {
+        self.figures.trouble().begin();
+        let mut backoff = Backoff::new(&self.stop);
+        let mut alone = false;
+        self.number(going);
+        loop {
+            let left = going.iter().filter(|one| one.is_open()).count();
+            let failed = self.attempt(going)?;
+            if !going.iter().any(Going::is_open) {
+                break;
+            }
+            self.settle(going, &failed, alone, &mut backoff)?;
+            self.number(going);
+            alone |= failed.iter().any(|(_, code)| is_of_the_record(*code));
+            self.renew(alone)?;
+            let now = going.iter().filter(|one| one.is_open()).count();
+            if now == 0 {
+                break;
+            }
+            if now < left {
+                backoff = Backoff::new(&self.stop);
+            }
+            backoff.wait()?;
+        }
+        if alone {
+            self.renew(false)?;
+        }
+        let touched: BTreeSet<usize> = going.iter().map(|one| one.lane).collect();
+        if going.iter().any(|one| matches!(one.end, End::Refused(..))) {
+            self.hold(|log, lanes| void(log, lanes, &touched))?;
+        }
+        for one in going.iter().filter(|one| one.end == End::Published) {
+            let open = &mut self.lanes[one.lane];
+            open.confirmed = open.confirmed.max(one.sequence);
+        }
+        for index in touched {
+            let open = &self.lanes[index];
+            self.confirmed.confirm(&open.lane, &open.rse, open.confirmed);
+        }
+        self.figures.trouble().end();
+        Ok(())
+    }
+
+    /// Gives numbers to all that are open.
+    fn number(&mut self, going: &mut [Going]) {
+        for one in going.iter_mut().filter(|one| one.is_open()) {
+            let open = &mut self.lanes[one.lane];
+            one.sequence = open.next;
+            open.next += 1;
+        }
+    }
+
+    /// Sends all that are open, and waits for the answers. Returns which were not taken.
+    ///
+    /// A broker refuses what follows a record that it refused, but only if it has taken one of this producer before. So
+    /// the first of a lane goes alone.
+    fn attempt(&mut self, going: &mut [Going]) -> Result<Vec<(usize, Code)>, TopicsError> {
+        let mut cold = BTreeSet::new();
+        let open = |going: &[Going]| -> Vec<usize> {
+            (0..going.len()).filter(|index| going[*index].is_open()).collect()
+        };
+        let firsts: Vec<usize> = open(going)
+            .into_iter()
+            .filter(|index| self.lanes[going[*index].lane].is_cold() && cold.insert(going[*index].lane))
+            .collect();
+        if !firsts.is_empty() {
+            let failed = self.send(going, &firsts)?;
+            if !failed.is_empty() {
+                return Ok(failed);
+            }
+        }
+        self.send(going, &open(going))
+    }
+
+    /// Sends some, and waits for the answers. Returns which were not taken.
+    fn send(&mut self, going: &mut [Going], which: &[usize]) -> Result<Vec<(usize, Code)>, TopicsError> {
+        let mut failed = Vec::new();
+        'all: for chunk in which.chunks(CHUNK) {
+            self.write_down(going, chunk)?;
+            for index in chunk {
+                let one = &going[*index];
+                let open = &self.lanes[one.lane];
+                let parcel = Parcel {
+                    topic: &open.lane.topic,
+                    partition: Some(open.lane.partition),
+                    key: one.kept.key.as_bytes(),
+                    headers: marks(&one.kept, &open.text, one.sequence, false),
+                    body: &one.kept.body,
+                };
+                match self.wire.send(*index, &parcel, &self.stop) {
+                    Ok(()) => {}
+                    // Nothing may overtake it.
+                    Err(Some(code)) => {
+                        failed.push((*index, code));
+                        break 'all;
+                    }
+                    Err(None) => return Err(TopicsError::Stopped),
+                }
+            }
+        }
+        self.hold(|log, _| log.sync())?;
+        self.hear(going, &mut failed)?;
+        Ok(failed)
+    }
+
+    /// Waits for the answers to all that was sent.
+    fn hear(&mut self, going: &mut [Going], failed: &mut Vec<(usize, Code)>) -> Result<(), TopicsError> {
+        let mut failing: Option<Instant> = None;
+        while self.wire.under_way() > 0 {
+            let answers = self.wire.answers(true);
+            let now = Instant::now();
+            for answered in answers {
+                match answered.result {
+                    Ok(_) => {
+                        going[answered.number].end = End::Published;
+                        self.lanes[going[answered.number].lane].warm = Some(now);
+                    }
+                    Err(code) => failed.push((answered.number, code)),
+                }
+            }
+            if self.stop.load(Relaxed) && self.wire.under_way() > 0 {
+                self.wire.purge(true);
+                return Err(TopicsError::Stopped);
+            }
+            if !failed.is_empty() || self.wire.fatal().is_some() {
+                // What is under way may still be answered: it is better known than looked for.
+                let since = failing.get_or_insert(now);
+                self.wire.purge(since.elapsed() > LAST_ANSWERS);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes records into the sent log that are not in it under their numbers.
+    ///
+    /// Of a lane these are always the last ones: numbers are consecutive.
+    fn write_down(&mut self, going: &mut [Going], which: &[usize]) -> Result<(), TopicsError> {
+        if self.log.is_none() {
+            return Ok(());
+        }
+        let mut by_lane: BTreeMap<usize, (u64, Vec<&Kept>)> = BTreeMap::new();
+        let records = which.iter().map(|index| &going[*index]);
+        for one in records.filter(|one| one.logged != one.sequence) {
+            let (_, records) = by_lane
+                .entry(one.lane)
+                .or_insert_with(|| (one.sequence, Vec::new()));
+            records.push(&one.kept);
+        }
+        if by_lane.is_empty() {
+            return Ok(());
+        }
+        self.hold(|log, open| {
+            let batches: Vec<Batch<'_>> = by_lane
+                .iter()
+                .map(|(index, (first, records))| open[*index].batch(*first, records))
+                .collect();
+            log.append(&batches)
+        })?;
+        for index in which {
+            going[*index].logged = going[*index].sequence;
+        }
+        Ok(())
+    }
+
+    /// Does something with the sent log, again and again until there is room for it.
+    fn hold(
+        &mut self,
+        mut with: impl FnMut(&mut SentLog, &[Open]) -> Result<(), TopicsError>,
+    ) -> Result<(), TopicsError> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        let (mut backoff, mut told) = (Backoff::new(&self.stop), false);
+        while let Err(error) = with(log, &self.lanes) {
+            let said = crate::topics::error::chain(&error);
+            if !told {
+                warn!(
+                    error = said,
+                    "nothing is published until the sent log can be written"
+                );
+            }
+            told = true;
+            self.figures.trouble().set(said);
+            backoff.wait()?;
+            // What was written and not synced goes into another file.
+            drop(log.make_room());
+        }
+        if told {
+            info!("the sent log can be written again");
+        }
+        self.figures.set_log_bytes(log.bytes());
+        Ok(())
+    }
+
+    /// After a failure: what was appended is found out, and what will never be.
+    fn settle(
+        &mut self,
+        going: &mut [Going],
+        failed: &[(usize, Code)],
+        alone: bool,
+        backoff: &mut Backoff,
+    ) -> Result<(), TopicsError> {
+        let open: BTreeSet<usize> = going
+            .iter()
+            .filter(|one| one.end == End::Open)
+            .map(|one| one.lane)
+            .collect();
+        let names: Vec<Lane> = open.iter().map(|index| self.lanes[*index].lane.clone()).collect();
+        let first = failed.first().map(|(_, code)| *code);
+        let why = self.wire.fatal().or_else(|| first.map(|code| code.to_string()));
+        warn!(
+            why = why.as_deref(),
+            lanes = names.len(),
+            "records were not taken: looking which of them were appended"
+        );
+        self.figures.trouble().set(why.unwrap_or_default());
+        let tails = loop {
+            match self.own.tails(&names) {
+                Ok(tails) => break tails,
+                // Of a topic that is gone nothing can be read.
+                Err(error) if is_gone(error.rdkafka_error_code()) => break HashMap::new(),
+                Err(error) => {
+                    self.figures.trouble().set(error.to_string());
+                    backoff.wait()?;
+                }
+            }
+        };
+        // Refused in so many words, whatever came after it.
+        let never: BTreeSet<usize> = failed
+            .iter()
+            .filter(|(_, code)| is_of_the_record(*code) || is_of_the_topic(*code))
+            .map(|(index, _)| *index)
+            .collect();
+        self.count_appended(going, &open, &tails, &never);
+        for (index, code) in failed {
+            let topic = self.lanes[going[*index].lane].lane.topic.clone();
+            let detail = || format!("topic `{topic}` does not take it: {code}");
+            if is_of_the_topic(*code) {
+                let of_the_topic =
+                    |one: &&mut Going| one.is_open() && self.lanes[one.lane].lane.topic == topic;
+                for one in going.iter_mut().filter(of_the_topic) {
+                    one.end = End::Refused(*code, detail());
+                }
+            } else if alone && is_of_the_record(*code) && going[*index].is_open() {
+                going[*index].end = End::Refused(*code, detail());
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks what is in the topics, and sets each lane to go on behind it.
+    fn count_appended(
+        &mut self,
+        going: &mut [Going],
+        lanes: &BTreeSet<usize>,
+        tails: &HashMap<Lane, Tail>,
+        never: &BTreeSet<usize>,
+    ) {
+        for index in lanes {
+            let lane = &mut self.lanes[*index];
+            let mine = |one: &&Going| one.lane == *index && one.sequence > lane.confirmed;
+            let published = going.iter().filter(mine).filter(|one| one.end == End::Published);
+            let mut ours = published.map(|one| one.sequence).max().unwrap_or(lane.confirmed);
+            let mut last = ours;
+            if let Some((number, id)) = tails.get(&lane.lane).and_then(|tail| tail.last)
+                && number > last
+            {
+                last = number;
+                if going
+                    .iter()
+                    .filter(mine)
+                    .any(|one| one.sequence == number && one.kept.id == id)
+                {
+                    ours = number;
+                } else {
+                    warn!(lane = %lane.lane, number, %id, "somebody else has published under our number: is another dbb running?");
+                }
+            }
+            for (number, one) in going.iter_mut().enumerate() {
+                if mine(&&*one) && one.is_open() && one.sequence <= ours && !never.contains(&number) {
+                    one.end = End::Published;
+                }
+            }
+            lane.next = last + 1;
+        }
+    }
+
+    /// Another producer, which knows nothing of what the last one had under way.
+    fn renew(&mut self, alone: bool) -> Result<(), TopicsError> {
+        let mut config = self.settings.producer(self.batch_bytes, true)?;
+        if alone {
+            // So that it is known which record is not taken.
+            config.set("batch.num.messages", "1");
+        }
+        self.wire = Wire::open(&config, self.figures.trouble())?;
+        self.lanes.iter_mut().for_each(|open| open.warm = None);
+        self.figures.add_producer();
+        Ok(())
+    }
+
+    /// No batch may be longer than what the topic takes.
+    pub(super) fn fit(&mut self, max_bytes: u32) -> Result<(), TopicsError> {
+        if max_bytes < self.batch_bytes {
+            self.batch_bytes = max_bytes.max(1024);
+            self.renew(false)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // So that the next process need not send again what it finds nowhere.
+        let Some(log) = &mut self.log else { return };
+        let told = |open: &&Open| {
+            log.lanes()
+                .get(&open.lane)
+                .is_some_and(|span| span.confirmed == open.confirmed || span.next != open.next)
+        };
+        let batches: Vec<Batch<'_>> = self
+            .lanes
+            .iter()
+            .filter(|open| !told(open))
+            .map(|open| open.batch(open.next, &[]))
+            .collect();
+        if let Err(error) = log.append(&batches).and_then(|()| log.sync()) {
+            warn!(
+                error = crate::topics::error::chain(&error),
+                "the sent log is not closed: the next start sends a little again"
+            );
+        }
+    }
+}
+
+impl Open {
+    fn is_cold(&self) -> bool {
+        self.warm.is_none_or(|at| at.elapsed() > WARM)
+    }
+
+    fn batch<'a>(&'a self, first: u64, records: &'a [&'a Kept]) -> Batch<'a> {
+        Batch {
+            lane: &self.lane,
+            rse: &self.rse,
+            first,
+            confirmed: self.confirmed,
+            records,
+        }
+    }
+}
+
+/// Says in the sent log that nothing follows, in lanes whose last numbers were taken back.
+fn void(log: &mut SentLog, lanes: &[Open], touched: &BTreeSet<usize>) -> Result<(), TopicsError> {
+    let taken_back = |open: &&Open| {
+        log.lanes()
+            .get(&open.lane)
+            .is_some_and(|span| span.next > open.next)
+    };
+    let open = touched.iter().map(|index| &lanes[*index]);
+    let batches: Vec<Batch<'_>> = open
+        .filter(taken_back)
+        .map(|open| open.batch(open.next, &[]))
+        .collect();
+    if batches.is_empty() {
+        return Ok(());
+    }
+    log.append(&batches)?;
+    log.sync()
+}
+
+/// The headers of a record.
+pub(super) fn marks<'a>(
+    kept: &'a Kept,
+    lane: &'a str,
+    sequence: u64,
+    resent: bool,
+) -> Vec<(&'static str, Cow<'a, str>)> {
+    let mut marks = vec![
+        (header::ID, kept.id.to_string().into()),
+        (header::SOURCE, kept.source.as_str().into()),
+        (header::LANE, lane.into()),
+        (header::SEQUENCE, sequence.to_string().into()),
+    ];
+    if resent {
+        marks.push((header::RESENT, "1".into()));
+    }
+    marks
+}
+
+/// Errors that are one record's fault: in a batch, of one that is not told.
+fn is_of_the_record(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation
+            | Code::UnsupportedForMessageFormat
+            | Code::InvalidArgument
+    )
+}
+
+/// Errors that hold for all records of a topic.
+fn is_of_the_topic(code: Code) -> bool {
+    code == Code::TopicAuthorizationFailed || is_gone(Some(code))
+}
+
+pub(super) fn is_gone(code: Option<Code>) -> bool {
+    matches!(
+        code,
+        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
+    )
+}

@@ -60,6 +60,7 @@ pub fn run(options: &Options) -> Result<Findings> {
     let mut struck: BTreeMap<Fault, usize> = BTreeMap::new();
     for round in 0..options.rounds {
         let begun = Instant::now();
+        let told = (findings.wrong.len(), findings.hung.len());
         let upto = |round: usize| records.len() * round / options.rounds;
         publisher.send(&records[upto(round)..upto(round + 1)])?;
         let before = back(&mut cluster, &mut appended, &mut findings)?;
@@ -87,6 +88,12 @@ pub fn run(options: &Options) -> Result<Findings> {
             }
         }
         findings.rounds += 1;
+        for what in &findings.wrong[told.0..] {
+            println!("wrong: {what}");
+        }
+        for what in &findings.hung[told.1..] {
+            println!("hung: {what}");
+        }
         println!(
             "round {round}: {before} records in the views, then {fault:?}; {:.1} s, start {}",
             begun.elapsed().as_secs_f64(),

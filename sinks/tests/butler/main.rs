@@ -5,6 +5,7 @@
 
 mod archives;
 mod faults;
+mod forms;
 mod harness;
 mod offenders;
 mod registering;

@@ -1,4 +1,5 @@
-//! The real services that tests run against: Apache Kafka, MirrorMaker 2, PostgreSQL, Rucio, S3, a Python with a Butler.
+//! The real services that tests run against: Apache Kafka, MirrorMaker 2, ActiveMQ, PostgreSQL, Rucio, S3, a Python with a
+//! Butler.
 //!
 //! ```text
 //!   test process --(pipe)--> supervisor --> broker, server, worker
@@ -9,6 +10,7 @@
 //! A service that is not there is an error that says how to get it (`make setup`), never a test
 //! that is silently skipped.
 
+mod activemq;
 mod certificates;
 mod kafka;
 mod mirror;
@@ -18,8 +20,10 @@ mod process;
 mod proxy;
 mod rucio;
 mod s3;
+mod stomp;
 mod topics;
 
+pub use activemq::ActiveMq;
 pub use certificates::Certificates;
 pub use kafka::{Kafka, KafkaOptions};
 pub use mirror::Mirror;
@@ -29,6 +33,7 @@ pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use rucio::{Rucio, RucioOptions};
 pub use s3::S3;
+pub use stomp::{Stomp, StompFrame};
 
 use anyhow::{Context, Result, ensure};
 use std::{

@@ -10,7 +10,7 @@ use super::{
     connect::{connect, unreachable, wrong},
     rses::Rses,
 };
-use crate::SourceError;
+use crate::{SourceError, database::identifier};
 use postgres::{IsolationLevel, fallible_iterator::FallibleIterator};
 use serde_json::{Value, json};
 use std::{
@@ -33,7 +33,7 @@ pub(super) fn session(
     once: bool,
     emit: &mut Emit<'_>,
 ) -> Result<(), SourceError> {
-    let schema = identifier(&settings.schema)?;
+    let schema = identifier(&settings.schema).ok_or_else(|| wrong("schema: is no name"))?;
     let mut client = connect(settings)?;
     // PostgreSQL says so only at the first change.
     let published = client
@@ -150,14 +150,6 @@ fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bo
     drop(rows);
     transaction.commit().map_err(failed)?;
     Ok(true)
-}
-
-/// A schema's name, quoted.
-fn identifier(name: &str) -> Result<String, SourceError> {
-    if name.is_empty() || name.contains('\0') {
-        return Err(wrong("schema: is no name"));
-    }
-    Ok(format!("\"{}\"", name.replace('"', "\"\"")))
 }
 
 /// What the server refuses for good is configuration: no right, no publication, no logical log.

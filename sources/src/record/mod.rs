@@ -115,6 +115,11 @@ impl Recorder {
         &self.position.id
     }
 
+    /// Where the files are.
+    pub fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
     /// True if no file is complete yet.
     pub fn is_new(&self) -> bool {
         self.position.file == 0

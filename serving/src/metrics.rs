@@ -46,6 +46,7 @@ pub struct Metrics {
     not_for_us: Family<Why, Counter>,
     repeats: Counter,
     lag: Family<TopicPartition, Gauge>,
+    brokers: Family<Stream, Gauge>,
     waiting: Family<WaitsFor, Gauge>,
     oldest_waiting: Family<WaitsFor, Seconds>,
     in_flight: Gauge,
@@ -81,6 +82,7 @@ impl Metrics {
             not_for_us: Family::default(),
             repeats: Counter::default(),
             lag: Family::default(),
+            brokers: Family::default(),
             waiting: Family::default(),
             oldest_waiting: Family::default(),
             in_flight: Gauge::default(),
@@ -152,6 +154,13 @@ impl Metrics {
             &["topic", "partition"],
             "Records of the partition above the committed offset",
             &self.lag,
+        );
+        to.add(
+            ("broker_connected", ""),
+            Gauge,
+            &["stream"],
+            "1 while a message broker is subscribed to, 0 while it is not: what it holds then is not read",
+            &self.brokers,
         );
         to.add(
             ("waiting", "events"),
@@ -231,7 +240,9 @@ impl Metrics {
     /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
     /// slash, a path that was found in a folder has one.
     pub fn received(&self, stream: &Arc<str>, count: u64) {
-        let stream = if stream.contains('/') {
+        let is_file =
+            stream.contains('/') && !["stomp:", "outbox:"].iter().any(|kind| stream.starts_with(kind));
+        let stream = if is_file {
             "files".into()
         } else {
             Arc::clone(stream)
@@ -312,6 +323,14 @@ impl Metrics {
                 partition,
             })
             .set(records);
+    }
+
+    /// A message broker is subscribed to, or is not.
+    pub fn broker(&self, stream: &Arc<str>, connected: bool) {
+        let stream = Arc::clone(stream);
+        self.brokers
+            .get_or_create(&Stream { stream })
+            .set(i64::from(connected));
     }
 
     /// `events` wait for things of this class (see [`dependency_class`]), the oldest for `oldest_seconds`.

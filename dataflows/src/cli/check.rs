@@ -57,6 +57,12 @@ impl Ticks {
         self.line("✗", what.as_ref());
     }
 
+    /// A line for a service that does not answer.
+    fn unreachable(&mut self, what: impl AsRef<str>) {
+        self.unreachable = true;
+        self.line("✗", what.as_ref());
+    }
+
     /// A line for an error, and its hint.
     fn error(&mut self, what: &str, error: anyhow::Error) {
         match Exit::of(&error) {
@@ -173,6 +179,17 @@ fn source(config: &Config) -> String {
             kafka.group_id,
             kafka.topics.join(", ")
         );
+    }
+    if let Some(stomp) = &config.source.stomp {
+        return format!(
+            "{} at {}, as {}",
+            stomp.destination,
+            stomp.brokers.join(", "),
+            stomp.client_id
+        );
+    }
+    if let Some(outbox) = &config.source.outbox {
+        return format!("rows of Rucio's table of messages, {}", outbox.stream());
     }
     let paths = config.source.log.iter().flat_map(|log| &log.paths);
     format!(

@@ -8,7 +8,7 @@ use crate::{
 };
 use dbb_operators::mapping::MappingError;
 use dbb_serving::ServeError;
-use dbb_sinks::{butler::ButlerError, ledger::LedgerError};
+use dbb_sinks::{butler::ButlerError, ledger::LedgerError, topics::TopicsError};
 use dbb_sources::SourceError;
 use std::{
     fmt::Write as _,
@@ -114,6 +114,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<SourceError>() {
         return match error {
             SourceError::File { .. } => Some(Exit::Problems),
+            other => Some(transient(other.is_transient())),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<TopicsError>() {
+        return match error {
+            TopicsError::Stopped | TopicsError::SentLog { .. } => Some(Exit::Problems),
             other => Some(transient(other.is_transient())),
         };
     }

@@ -1,7 +1,12 @@
-//! `dbb record CONFIG --out DIR`: the configured source as files, which `dbb replay` reads.
+//! `dbb record CONFIG --out DIR`: the configured source as files, which `dbb replay` reads. `dbb record CONFIG
+//! --to-kafka`: what can be read only once into a topic, which can be read as often as one likes.
 //!
-//! It reads beside a running site and moves nothing of it: a Kafka group of its own for each folder, whose
-//! offsets follow what is complete in the folder; the folder itself says what that is.
+//! Files are read from Kafka beside a running site, and nothing of it is moved: a group of its own for each folder, whose
+//! offsets follow what is complete in the folder; the folder itself says what that is. A message broker and an outbox have
+//! one reader, which this then is: they hear that a message is handled when it is in a complete file, or confirmed by
+//! all brokers of the topic.
+
+mod target;
 
 use super::{ConfigFile, Exit, exit::Told, logging, output};
 use crate::config::{Config, Loaded};
@@ -9,8 +14,9 @@ use clap::{Args, ValueEnum};
 use dbb_sources::{
     Extent, OffsetStore, Offsets, Partition, Polled, Source, SourceError,
     kafka::{self, Start},
-    log,
+    log, outbox,
     record::{RecordFormat, RecordSettings, Recorder},
+    stomp,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
@@ -20,8 +26,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    thread,
     time::{Duration, Instant},
 };
+use target::{Target, Topic};
 
 /// Records polled before anything else is looked at.
 const POLL: usize = 1024;
@@ -35,8 +43,12 @@ pub struct RecordArgs {
     #[command(flatten)]
     file: ConfigFile,
     /// The folder to write to, for one source; a second run goes on where the first ended
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "to_kafka")]
+    out: Option<PathBuf>,
+    /// Publish to the topic that the section `record` names, each record with its DID as key; what the topic does not
+    /// take goes to DIR. For message brokers and outboxes
+    #[arg(long)]
+    to_kafka: bool,
     /// How the files are written
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -80,19 +92,36 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&asked))?;
         signal_hook::flag::register(signal, Arc::clone(&asked))?;
     }
-    let recorder = Recorder::open(RecordSettings {
-        folder: args.out.clone(),
-        format: match args.format {
-            Format::Ndjson => RecordFormat::Ndjson,
-            Format::Parquet => RecordFormat::Parquet,
-        },
-        max_file_bytes: args.max_file_mib.saturating_mul(1024 * 1024),
-        max_file_age: args.max_file_seconds,
-    })?;
-    let source = open(&config, &recorder)?;
+    let recorder = args.out.as_ref().map(|out| {
+        Recorder::open(RecordSettings {
+            folder: out.clone(),
+            format: match args.format {
+                Format::Ndjson => RecordFormat::Ndjson,
+                Format::Parquet => RecordFormat::Parquet,
+            },
+            max_file_bytes: args.max_file_mib.saturating_mul(1024 * 1024),
+            max_file_age: args.max_file_seconds,
+        })
+    });
+    let recorder = recorder.transpose()?;
+    let (source, target): (_, Box<dyn Target>) = match recorder {
+        recorder if args.to_kafka => {
+            let source = once(&config, &Offsets::new())?.ok_or_else(|| {
+                let hint = "`--to-kafka` is for `source.stomp` and `source.outbox`";
+                Told::new(Exit::Usage, "this source can be read again as it is", hint)
+            })?;
+            let stop = Arc::new(AtomicBool::new(false));
+            let patience = Duration::from_secs(config.shutdown.drain_seconds);
+            give_up(Arc::clone(&asked), Arc::clone(&stop), patience);
+            (source, Box::new(Topic::open(&config.record, stop, recorder)?))
+        }
+        Some(recorder) => (open(&config, &recorder)?, Box::new(recorder)),
+        // The command line wants one of the two.
+        None => return Ok(Exit::Usage),
+    };
     let mut run = Run {
         source,
-        recorder,
+        target,
         emitted: BTreeSet::new(),
         repeats: 0,
         faults: 0,
@@ -102,7 +131,18 @@ pub(super) fn record(args: &RecordArgs) -> anyhow::Result<Exit> {
         for_seconds: args.for_seconds,
     };
     run.read(&limits, &asked)?;
-    run.tell(&args.out)
+    run.tell()
+}
+
+/// Sets `stop` when `asked` has been set for `patience`: then no broker is waited for any longer.
+fn give_up(asked: Arc<AtomicBool>, stop: Arc<AtomicBool>, patience: Duration) {
+    thread::spawn(move || {
+        while !asked.load(Relaxed) {
+            thread::sleep(LOOK_EVERY);
+        }
+        thread::sleep(patience);
+        stop.store(true, Relaxed);
+    });
 }
 
 struct Limits {
@@ -112,7 +152,7 @@ struct Limits {
 
 struct Run {
     source: Box<dyn Source>,
-    recorder: Recorder,
+    target: Box<dyn Target>,
     /// What the source has emitted from: it is told of these only.
     emitted: BTreeSet<Partition>,
     repeats: u64,
@@ -154,9 +194,9 @@ impl Run {
                 if !self.emitted.contains(&partition) {
                     self.emitted.insert(partition);
                 }
-                self.repeats += u64::from(!self.recorder.write(&record)?);
+                self.repeats += u64::from(!self.target.write(&record)?);
             }
-            let complete = self.recorder.rotate()?;
+            let complete = self.target.settle()?;
             self.ack(complete)?;
             match polled {
                 Polled::More => {}
@@ -171,7 +211,7 @@ impl Run {
             }
         };
         // What was read before an error counts.
-        let complete = self.recorder.complete()?;
+        let complete = self.target.complete()?;
         ended?;
         self.ack(complete)?;
         self.source.flush()?;
@@ -193,21 +233,18 @@ impl Run {
         }
     }
 
-    fn tell(&self, out: &std::path::Path) -> anyhow::Result<Exit> {
-        let mut text = format!("{} records in `{}`", self.recorder.records(), out.display());
+    fn tell(&self) -> anyhow::Result<Exit> {
+        let (mut text, problems) = self.target.told();
         let counts = [
             (self.repeats, "were there already"),
-            (
-                self.recorder.not_text(),
-                "were no text, and are recorded with U+FFFD in its place",
-            ),
             (self.faults, "parts of the source were unreadable"),
         ];
         for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
             text += &format!(", {count} {what}");
         }
         output::print(&format!("{text}\n"))?;
-        Ok(if self.faults > 0 { Exit::Problems } else { Exit::Ok })
+        let problems = problems || self.faults > 0;
+        Ok(if problems { Exit::Problems } else { Exit::Ok })
     }
 }
 
@@ -225,12 +262,25 @@ fn open(config: &Config, recorder: &Recorder) -> anyhow::Result<Box<dyn Source>>
     } else if let Some(settings) = &config.source.log {
         log::open(settings, 0..1, 1, Arc::new(Folder(recorder.offsets())), extent)?
     } else {
-        Vec::new()
+        once(config, &recorder.offsets())?.into_iter().collect()
     };
     sources.into_iter().next().ok_or_else(|| {
         let hint = "name one under `source`";
         Told::new(Exit::Configuration, "the configuration names no source", hint).into()
     })
+}
+
+/// Opens a source that gives each event once, above the offsets that are `known`; `None` if it is another.
+fn once(config: &Config, known: &Offsets) -> Result<Option<Box<dyn Source>>, SourceError> {
+    let extent = Extent::default();
+    let sources = if let Some(settings) = &config.source.stomp {
+        stomp::open(settings, 0..1, 1, extent, known)?.0
+    } else if let Some(settings) = &config.source.outbox {
+        outbox::open(settings, 0..1, &extent, known)?.0
+    } else {
+        Vec::new()
+    };
+    Ok(sources.into_iter().next())
 }
 
 /// What the folder has, for a source that stores nothing itself.

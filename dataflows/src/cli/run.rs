@@ -1,6 +1,6 @@
 //! `dbb run CONFIG`: the dataflow of a site.
 
-use super::{ConfigFile, Exit, logging, output};
+use super::{ConfigFile, Exit, exit::Told, logging, output};
 use crate::{
     cluster::Hosts,
     site::{self, RunOptions, RunReport},
@@ -42,6 +42,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         (Some(path), Some(process)) => Some(Hosts::read(path, process)?),
         _ => None,
     };
+    let config = &loaded.config;
+    if config.routes.is_empty() && !config.views.are_kept() {
+        let hint = "write `routes: [{rse: ..., repositories: [...]}]`, or record it: `dbb record`";
+        let message = "no route leads anywhere: every file would be a dead letter";
+        return Err(Told::new(Exit::Configuration, message, hint).into());
+    }
     let options = RunOptions {
         run_once: args.run_once,
         progress: args.run_once && io::stderr().is_terminal(),

@@ -29,12 +29,13 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 16] = [
+pub const SECTIONS: [&str; 17] = [
     "source",
     "ledger",
     "rses",
     "routes",
     "repositories",
+    "record",
     "views",
     "checkpoint",
     "batching",

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use dbb_serving::{http::ViewsSettings, pg::SqlSettings};
-use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings};
-use dbb_sources::{CatalogueSettings, KafkaSettings, ListingsSettings, LogSettings};
+use dbb_sinks::{butler::ButlerSettings, ledger::LedgerSettings, topics::ProducerSettings};
+use dbb_sources::{
+    CatalogueSettings, KafkaSettings, ListingsSettings, LogSettings, OutboxSettings, StompSettings,
+};
 
 /// Everything that a `dbb` of one site is told.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +31,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The Butler repositories, by names of your choice.
     pub repositories: BTreeMap<String, ButlerSettings>,
+    /// What `dbb record --to-kafka` publishes to.
+    pub record: Record,
     /// Live views.
     pub views: Views,
     /// What views hold, kept from run to run.
@@ -61,6 +65,7 @@ impl Default for Config {
             rses: BTreeMap::new(),
             routes: Vec::new(),
             repositories: BTreeMap::new(),
+            record: Record::default(),
             views: Views::default(),
             checkpoint: Checkpoint::default(),
             batching: Batching::default(),
@@ -76,7 +81,7 @@ impl Default for Config {
     }
 }
 
-/// Where events come from: either Kafka or recorded files; and what else views are told.
+/// Where events come from: one of Kafka, message brokers, Rucio's outbox and recorded files; and what else views are told.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceSettings {
@@ -84,10 +89,46 @@ pub struct SourceSettings {
     pub kafka: Option<KafkaSettings>,
     /// Recorded events in files.
     pub log: Option<LogSettings>,
+    /// Message brokers that Rucio's Hermes sends to, over STOMP.
+    pub stomp: Option<StompSettings>,
+    /// Rucio's own table of messages, where there is no broker.
+    pub outbox: Option<OutboxSettings>,
     /// Rucio's own table of replicas, for the views: what events do not tell.
     pub catalogue: Option<CatalogueSettings>,
     /// Listings of replicas, and of the contents of Rucio datasets, for the views.
     pub listings: Option<ListingsSettings>,
+}
+
+impl SourceSettings {
+    /// The sources of events that are given, by their keys.
+    pub fn of_events(&self) -> Vec<&'static str> {
+        [
+            ("kafka", self.kafka.is_some()),
+            ("log", self.log.is_some()),
+            ("stomp", self.stomp.is_some()),
+            ("outbox", self.outbox.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(key, given)| given.then_some(key))
+        .collect()
+    }
+
+    /// The source, by its key, if what it has given once it does not give again.
+    pub fn read_once(&self) -> Option<&'static str> {
+        self.of_events()
+            .into_iter()
+            .find(|key| ["stomp", "outbox"].contains(key))
+    }
+}
+
+/// What `dbb record --to-kafka` publishes to: events of a message broker, or of an outbox, which can be read only once.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Record {
+    /// The topic; events keep their order within a partition, which is chosen by DID.
+    pub topic: Option<String>,
+    /// Its brokers.
+    pub kafka: Option<ProducerSettings>,
 }
 
 /// A storage element.

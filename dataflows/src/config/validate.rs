@@ -5,7 +5,7 @@
 use super::{
     Config,
     problem::{Origin, Problem, nearest},
-    settings::{Prefix, Route, SourceSettings},
+    settings::{Prefix, Record, Route, SourceSettings},
     views::EPOCH_MS,
 };
 use crate::{
@@ -44,6 +44,7 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
         origin,
     };
     check.source(&config.source);
+    check.record(&config.record);
     check.ledger(&config.ledger.url);
     check.rses(config);
     check.routes(config);
@@ -79,18 +80,18 @@ impl Check<'_> {
     }
 
     fn source(&mut self, source: &SourceSettings) {
-        match (&source.kafka, &source.log) {
-            (None, None) => {
+        let given = source.of_events();
+        match given[..] {
+            [] => {
                 let hint = "write `source: {kafka: {brokers: [...], group_id: ..., topics: [...]}}` or `source: {log: {paths: [...]}}`";
                 self.error("source", "no source is configured").hint = Some(hint.into());
             }
-            (Some(_), Some(_)) => {
-                self.error(
-                    "source",
-                    "both `kafka` and `log` are given; one dataflow reads one of them",
-                );
+            [_] => {}
+            [first, second, ..] => {
+                let message =
+                    format!("both `{first}` and `{second}` are given; one dataflow reads one of them");
+                self.error("source", message);
             }
-            _ => {}
         }
         if let Some(kafka) = &source.kafka {
             if kafka.brokers.is_empty() {
@@ -123,6 +124,38 @@ impl Check<'_> {
         }
         if source.log.as_ref().is_some_and(|log| log.paths.is_empty()) {
             self.error("source.log.paths", "must name at least one file or folder");
+        }
+        if let Some(stomp) = &source.stomp {
+            for (key, problem) in stomp.problems() {
+                self.error(&format!("source.stomp.{key}"), problem);
+            }
+        }
+        if let Some(outbox) = &source.outbox {
+            for (key, problem) in outbox.problems() {
+                self.error(&format!("source.outbox.{key}"), problem);
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record) {
+        match (&record.topic, &record.kafka) {
+            (Some(topic), Some(kafka)) => {
+                if topic.is_empty() {
+                    self.error("record.topic", "is empty");
+                }
+                if kafka.brokers.is_empty() {
+                    self.error("record.kafka.brokers", "must name at least one broker");
+                }
+            }
+            (None, None) => {}
+            (Some(_), None) => {
+                self.error("record", "has a `topic` and no `kafka`").hint =
+                    Some("write `kafka: {brokers: [...]}` beside it".into());
+            }
+            (None, Some(_)) => {
+                self.error("record", "has `kafka` and no `topic`").hint =
+                    Some("write `topic: rucio.events` beside it".into());
+            }
         }
     }
 
@@ -173,8 +206,9 @@ impl Check<'_> {
     }
 
     fn routes(&mut self, config: &Config) {
-        // With views there is something to do without them.
-        if config.routes.is_empty() && !config.views.are_kept() {
+        // With views there is something to do without them, and what gives each event once may be there to be recorded.
+        let other = config.views.are_kept() || config.source.read_once().is_some();
+        if config.routes.is_empty() && !other {
             let hint = "write `routes: [{rse: ..., repositories: [...]}]`";
             self.error("routes", "there is none: every file would be a dead letter")
                 .hint = Some(hint.into());
@@ -261,7 +295,9 @@ impl Check<'_> {
     }
 
     fn repositories(&mut self, config: &Config) {
-        if config.repositories.is_empty() && !config.views.are_kept() {
+        let other =
+            config.views.are_kept() || config.source.read_once().is_some() && config.routes.is_empty();
+        if config.repositories.is_empty() && !other {
             let hint = "write `repositories: {main: {butler: /path/to/repository}}`";
             self.error("repositories", "there is none").hint = Some(hint.into());
         }
@@ -294,6 +330,14 @@ impl Check<'_> {
             } else if views.keep[..i].contains(word) {
                 self.error(&path, format!("`{word}` is named twice"));
             }
+        }
+        if views.are_kept()
+            && let Some(source) = config.source.read_once()
+        {
+            let message =
+                format!("views need a source that can be read again, and `{source}` gives each event once");
+            self.error("views.keep", message).hint =
+                Some("put its events into a Kafka topic with `dbb record`, and keep views of that".into());
         }
         if views.publish_ms == 0 || !views.publish_ms.is_multiple_of(EPOCH_MS) {
             let message = format!("must be a multiple of {EPOCH_MS}, not {}", views.publish_ms);

@@ -156,6 +156,7 @@ fn run_as(
             begin,
         },
         offsets,
+        &offsets::of_partitions(&counted_to),
     )?;
 
     let looks_at_backlog = live.as_ref().is_some_and(|live| live.keeps(Name::IngestBacklog));

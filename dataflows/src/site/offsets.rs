@@ -1,8 +1,17 @@
 //! Offsets of sources that have no memory of their own: kept in the ledger.
 
-use dbb_sinks::ledger::{Generation, Ledger, LedgerError, LedgerSettings};
+use dbb_sinks::ledger::{self, Generation, Ledger, LedgerError, LedgerSettings};
 use dbb_sources::{OffsetStore, Offsets, Partition};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Offsets of the ledger, in a source's words.
+pub(super) fn of_partitions(offsets: &ledger::Offsets) -> Offsets {
+    let of = |((stream, partition), offset): (&(Arc<str>, i32), &u64)| {
+        let (stream, partition) = (Arc::clone(stream), *partition);
+        (Partition { stream, partition }, *offset)
+    };
+    offsets.iter().map(of).collect()
+}
 
 /// The ledger as a store of offsets; it writes under this process's generation.
 pub(super) struct LedgerOffsets {
@@ -34,11 +43,8 @@ impl LedgerOffsets {
 
 impl OffsetStore for LedgerOffsets {
     fn load(&self) -> Result<Offsets, String> {
-        let handled = self.with(Ledger::handled_to)?;
-        Ok(handled
-            .into_iter()
-            .map(|((stream, partition), offset)| (Partition { stream, partition }, offset))
-            .collect())
+        self.with(Ledger::handled_to)
+            .map(|handled| of_partitions(&handled))
     }
 
     fn store(&self, handled: &Offsets) -> Result<(), String> {

@@ -2,10 +2,13 @@
 
 use super::offsets::LedgerOffsets;
 use crate::{cluster::Place, config::Config};
+use dbb_serving::{Health, Metrics};
 use dbb_sources::{
-    Extent, OffsetStore, Source, SourceError,
+    Extent, OffsetStore, Offsets, Source, SourceError,
     kafka::{self, KafkaStatistics},
     log,
+    outbox::{self, OutboxStatistics},
+    stomp::{self, StompStatistics},
 };
 use std::sync::Arc;
 
@@ -15,19 +18,58 @@ pub(super) enum Lag {
     Unknown,
     /// What the brokers say.
     Kafka(KafkaStatistics),
+    /// How the brokers are doing: they do not say what they still hold.
+    Stomp(StompStatistics),
+    /// What is in the table.
+    Outbox {
+        stream: Arc<str>,
+        statistics: OutboxStatistics,
+    },
 }
 
 impl Lag {
     /// What the brokers say, where there are any.
     pub(super) fn statistics(&self) -> Option<KafkaStatistics> {
         match self {
-            Lag::Unknown => None,
+            Lag::Unknown | Lag::Stomp(_) | Lag::Outbox { .. } => None,
             Lag::Kafka(statistics) => Some(statistics.clone()),
         }
     }
 
+    /// Tells how far behind the source is, and what is wrong with it.
+    pub(super) fn tell(&self, metrics: &Metrics, health: &Health) {
+        match self.read() {
+            Ok(partitions) => {
+                health.clear("kafka");
+                for (topic, partition, records) in partitions {
+                    metrics.consumer_lag(&topic, partition, records);
+                }
+            }
+            Err(trouble) => health.fail("kafka", trouble),
+        }
+        if let Lag::Outbox { stream, statistics } = self {
+            if let Some(rows) = statistics.rows() {
+                metrics.consumer_lag(stream, 0, i64::try_from(rows).unwrap_or(i64::MAX));
+            }
+            match statistics.trouble() {
+                Some(trouble) => health.fail("outbox", trouble),
+                None => health.clear("outbox"),
+            }
+        }
+        let Lag::Stomp(statistics) = self else { return };
+        for broker in statistics.snapshot() {
+            metrics.broker(&broker.stream, broker.connected);
+            let condition = format!("broker {}", broker.stream);
+            match broker.trouble {
+                // Each has messages that no other has.
+                Some(trouble) => health.fail(&condition, trouble),
+                None => health.clear(&condition),
+            }
+        }
+    }
+
     /// Topic, partition and records above the committed offset; or what is wrong with the source.
-    pub(super) fn read(&self) -> Result<Vec<(Arc<str>, i32, i64)>, String> {
+    fn read(&self) -> Result<Vec<(Arc<str>, i32, i64)>, String> {
         let Lag::Kafka(statistics) = self else {
             return Ok(Vec::new());
         };
@@ -48,12 +90,14 @@ impl Lag {
     }
 }
 
-/// Opens it for the workers of `place`, to read as much as `extent` says.
+/// Opens it for the workers of `place`, to read as much as `extent` says. A source that numbers its records itself begins
+/// above what is counted already.
 pub(super) fn open(
     config: &Config,
     place: Place,
     extent: Extent,
     offsets: Arc<LedgerOffsets>,
+    counted_to: &Offsets,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
     let (workers, peers) = (place.range(), place.peers());
     if let Some(settings) = &config.source.kafka {
@@ -66,6 +110,15 @@ pub(super) fn open(
             log::open(settings, workers, peers, offsets, extent)?,
             Lag::Unknown,
         ));
+    }
+    if let Some(settings) = &config.source.stomp {
+        let (sources, statistics) = stomp::open(settings, workers, peers, extent, counted_to)?;
+        return Ok((sources, Lag::Stomp(statistics)));
+    }
+    if let Some(settings) = &config.source.outbox {
+        let (sources, statistics) = outbox::open(settings, workers, &extent, counted_to)?;
+        let stream = settings.stream().into();
+        return Ok((sources, Lag::Outbox { stream, statistics }));
     }
     Err(SourceError::Configuration(
         "the configuration names no source".into(),

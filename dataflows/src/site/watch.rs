@@ -230,15 +230,7 @@ impl Watch {
                 on.health.fail("ledger", message)
             }
         }
-        match on.lag.read() {
-            Ok(partitions) => {
-                on.health.clear("kafka");
-                for (topic, partition, records) in partitions {
-                    on.metrics.consumer_lag(&topic, partition, records);
-                }
-            }
-            Err(trouble) => on.health.fail("kafka", trouble),
-        }
+        on.lag.tell(&on.metrics, &on.health);
         self.look_at_repositories();
         if !self.on.shared.place.is_first() {
             // One process tells of the ledger that all share.

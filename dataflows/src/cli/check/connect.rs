@@ -3,7 +3,11 @@
 use super::Ticks;
 use crate::config::{Config, Prefix};
 use dbb_sinks::{butler, ledger::Ledger};
-use dbb_sources::kafka::{self, KafkaReport, KafkaSettings, Start};
+use dbb_sources::{
+    SourceError,
+    kafka::{self, KafkaReport, KafkaSettings, Start},
+    outbox, stomp,
+};
 use std::{collections::BTreeSet, path::Path};
 
 /// Tries each of them, one after the other.
@@ -23,6 +27,21 @@ fn source(config: &Config, ticks: &mut Ticks) {
             Err(error) => ticks.error("source", error.into()),
         }
     }
+    if let Some(settings) = &config.source.stomp {
+        match stomp::check(settings) {
+            Ok(brokers) => brokers_of(&brokers, ticks),
+            Err(error) => ticks.error("source", error.into()),
+        }
+    }
+    if let Some(settings) = &config.source.outbox {
+        match outbox::check(settings) {
+            Ok(rows) => ticks.good(format!(
+                "the outbox has {rows} rows for service {}",
+                settings.service
+            )),
+            Err(error) => ticks.error("source", error.into()),
+        }
+    }
     if let Some(log) = &config.source.log {
         for path in &log.paths {
             match std::fs::metadata(path) {
@@ -31,6 +50,17 @@ fn source(config: &Config, ticks: &mut Ticks) {
             }
         }
     }
+}
+
+fn brokers_of(brokers: &[(String, Result<(), SourceError>)], ticks: &mut Ticks) {
+    for (name, answer) in brokers {
+        match answer {
+            Ok(()) => ticks.good(format!("broker {name} lets us in")),
+            Err(error) if error.is_transient() => ticks.unreachable(error.to_string()),
+            Err(error) => ticks.bad(error.to_string()),
+        }
+    }
+    ticks.note("what a durable subscription keeps begins with the first run");
 }
 
 fn topics(settings: &KafkaSettings, report: &KafkaReport, ticks: &mut Ticks) {

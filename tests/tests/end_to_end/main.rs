@@ -10,7 +10,9 @@ mod listings;
 mod messages;
 mod operators;
 mod outages;
+mod outbox;
 mod record;
+mod stomp;
 mod views;
 
 use anyhow::Result;

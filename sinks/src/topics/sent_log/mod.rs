@@ -15,6 +15,8 @@
 mod find;
 mod frame;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use find::{At, Keeper};
 pub(crate) use frame::Kept;

@@ -187,6 +187,14 @@ impl Message {
     }
 }
 
+/// The message in `body`, or why it is none; `None` for anything else.
+pub fn heard(body: &[u8]) -> Option<Result<Message, serde_json::Error>> {
+    memchr::memmem::find(body, br#""dbb-"#)?;
+    let message = Message::decode(body);
+    let is_meant = message.is_ok() || crate::decode(body).is_ok_and(|event| event.event_type.is_message());
+    is_meant.then_some(message)
+}
+
 /// Times as text, in any form an event has.
 mod as_text {
     use crate::Micros;

@@ -1,6 +1,6 @@
 //! What a sink is asked to do for one event, and the event's end in the ledger.
 
-use crate::{Did, EventId, Kind, Micros, Outcome, Place, Reason, Received, Rse, Sent, Verified};
+use crate::{Did, EventId, Kind, Micros, Numbers, Outcome, Place, Reason, Received, Rse, Sent, Verified};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -157,6 +157,8 @@ pub enum Entry {
     DeadLetter(Box<DeadLetter>),
     /// Nobody's records.
     Counted(Counted),
+    /// How far a lane of a hub was read.
+    Numbers(Box<Numbers>),
 }
 
 /// An event that no sink will ever see: unreadable, or nobody's.

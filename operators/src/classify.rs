@@ -6,7 +6,8 @@
 
 use crate::{Arrival, Incoming, mapping::Mapping};
 use dbb_events::{
-    Action, DeadLetter, DecodeError, Event, EventId, EventType, Kind, Reason, Rse, decode, salvage,
+    Action, DeadLetter, DecodeError, Event, EventId, EventType, Kind, Message, Reason, Rse, Word, decode,
+    salvage,
 };
 use std::sync::Arc;
 
@@ -32,6 +33,14 @@ pub enum Nobodys {
     NoButlerLabel,
     /// A line between events: an Elastic bulk action.
     NoEvent,
+    /// A hub tells how many records it has published.
+    Heartbeat,
+    /// A hub tells which records it does not have any more.
+    Unavailable,
+    /// A site asks for records.
+    Resend,
+    /// A site tells what became of an event.
+    Outcome,
 }
 
 impl Classified {
@@ -54,6 +63,10 @@ impl Nobodys {
             Nobodys::UnknownEventType => "unknown_event_type",
             Nobodys::NoButlerLabel => "no_rubin_butler",
             Nobodys::NoEvent => "no_event",
+            Nobodys::Heartbeat => "heartbeat",
+            Nobodys::Unavailable => "unavailable",
+            Nobodys::Resend => "resend",
+            Nobodys::Outcome => "outcome",
         }
     }
 }
@@ -78,6 +91,7 @@ pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>, mapp
                 None => nobodys(incoming, Some(event), Nobodys::OtherEventType),
             };
         }
+        kind if kind.is_message() => return message(incoming, event),
         EventType::Other(_) => return nobodys(incoming, Some(event), Nobodys::UnknownEventType),
         _ => return nobodys(incoming, Some(event), Nobodys::OtherEventType),
     }
@@ -85,6 +99,21 @@ pub fn judge(incoming: &Incoming, decoded: &Result<Event<'_>, DecodeError>, mapp
         Ok(Some(arrival)) => Classified::Arrival(Box::new(arrival)),
         Ok(None) => nobodys(incoming, Some(event), Nobodys::NoButlerLabel),
         Err(error) => letter(incoming, Some(event), &error),
+    }
+}
+
+/// What a hub or a site says; one that does not say it as it should is a dead letter like any other.
+fn message(incoming: &Incoming, event: &Event<'_>) -> Classified {
+    match Message::decode(&incoming.received.body).map(|message| message.word) {
+        Ok(Word::Heartbeat { .. }) => nobodys(incoming, Some(event), Nobodys::Heartbeat),
+        Ok(Word::Unavailable { .. }) => nobodys(incoming, Some(event), Nobodys::Unavailable),
+        Ok(Word::Resend { .. }) => nobodys(incoming, Some(event), Nobodys::Resend),
+        Ok(Word::Outcome(_)) => nobodys(incoming, Some(event), Nobodys::Outcome),
+        Err(error) => incomplete(
+            incoming,
+            event,
+            format!("not a `{}` message: {error}", event.event_type),
+        ),
     }
 }
 
@@ -348,6 +377,42 @@ mod tests {
         ] {
             assert_eq!(told(rse, rest, event_type), nobodys, "{rse} {rest} {event_type}");
         }
+    }
+
+    #[test]
+    fn what_hubs_and_sites_say_is_nobodys_and_a_garbled_word_is_a_dead_letter() {
+        let said = |kind: &str, payload: &str| {
+            let body = format!(
+                r#"{{"event_type":"{kind}","payload":{{{payload}}},"created_at":"2026-11-21 19:14:49"}}"#
+            );
+            classify(&incoming(&body))
+        };
+        let range = r#""site":"s","lane":"R-raw/0","from":1,"to":2,"detail":"""#;
+        for (kind, payload, nobodys) in [
+            (
+                "dbb-heartbeat",
+                r#""lane":"R-raw/0","sequence":12"#,
+                Nobodys::Heartbeat,
+            ),
+            ("dbb-unavailable", range, Nobodys::Unavailable),
+            ("dbb-resend", range, Nobodys::Resend),
+            (
+                "dbb-outcome",
+                r#""scope":"a","name":"b","rse":"R","repository":"main","event":"transfer-done","id":"0f","version":"2026-11-21 19:14:49","outcome":"ingested""#,
+                Nobodys::Outcome,
+            ),
+        ] {
+            assert_eq!(said(kind, payload), Classified::Nobodys(nobodys), "{kind}");
+        }
+        let Classified::DeadLetter(letter) = said("dbb-heartbeat", r#""lane":"R-raw","sequence":12"#) else {
+            panic!("not a dead letter")
+        };
+        assert_eq!(letter.reason, Reason::BadField);
+        assert!(
+            letter.detail.contains("`R-raw` is not `TOPIC/PARTITION`"),
+            "{}",
+            letter.detail
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod port;
 pub mod publish;
 pub mod replicas;
 pub mod route;
+pub mod sequences;
 pub mod tell;
 pub mod tell_table;
 pub mod views;

@@ -182,7 +182,7 @@ fn note(seen: &mut Seen, entry: &Entry) {
                 *seen.counts.entry(word.to_string()).or_default() += count;
             }
         }
-        Entry::Settled(_) | Entry::Sent(_) => unreachable!("there is no sink here"),
+        Entry::Settled(_) | Entry::Sent(_) | Entry::Numbers(_) => unreachable!("there is no sink here"),
     }
 }
 

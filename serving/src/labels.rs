@@ -82,3 +82,26 @@ pub struct Ended {
     /// How it ended.
     pub outcome: &'static str,
 }
+
+/// Gaps of a lane that stand alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GapsOf {
+    /// The partition at the hub, `TOPIC/PARTITION`.
+    pub lane: Arc<str>,
+    /// How they stand.
+    pub state: &'static str,
+}
+
+/// What happened to records of gaps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Happened {
+    /// The word.
+    pub what: &'static str,
+}
+
+/// What the centre was told.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Told {
+    /// The word of the ledger.
+    pub outcome: Arc<str>,
+}

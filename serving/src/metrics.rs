@@ -10,6 +10,7 @@ use asked::Questions;
 pub use checkpoint::Checkpointed;
 use checkpoint::Checkpoints;
 use dbb_events::{DeadLetter, Dependency, Kind, Micros, Outcome, Settled};
+use federation::Federation;
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -59,6 +60,7 @@ pub struct Metrics {
     ways: Histograms<Leg>,
     questions: Questions,
     checkpoints: Checkpoints,
+    federation: Federation,
 }
 
 impl Default for Metrics {
@@ -95,6 +97,7 @@ impl Metrics {
             ways: Family::new_with_constructor(ways as fn() -> Histogram),
             questions: Questions::default(),
             checkpoints: Checkpoints::default(),
+            federation: Federation::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version }).set(1);
@@ -235,6 +238,7 @@ impl Metrics {
         );
         self.questions.register(to);
         self.checkpoints.register(to);
+        self.federation.register(to);
     }
 
     /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
@@ -386,6 +390,31 @@ impl Metrics {
         self.checkpoints.set(now, at);
     }
 
+    /// Of a lane so many `gaps` stand so, and so many `records` of them have not come.
+    pub fn missing(&self, lane: &Arc<str>, state: &'static str, gaps: u64, records: u64) {
+        self.federation.missing(lane, state, gaps, records);
+    }
+
+    /// `records` of a gap were `missed`, `filled`, or are `unavailable`.
+    pub fn gap_records(&self, what: &'static str, records: u64) {
+        self.federation.happened(what, records);
+    }
+
+    /// A hub was asked by so many messages to send records again.
+    pub fn asked(&self, requests: u64) {
+        self.federation.asked(requests);
+    }
+
+    /// The centre was told of an outcome.
+    pub fn told(&self, outcome: &Arc<str>) {
+        self.federation.told(outcome);
+    }
+
+    /// So many records had bad headers since the start.
+    pub fn bad_headers(&self, records: u64) {
+        self.federation.bad_headers(records);
+    }
+
     /// A question about views, asked by `sql` or `http`, ended after `took`.
     pub fn question(&self, by: &'static str, outcome: &'static str, took: Duration) {
         self.questions.ended(by, outcome, took);
@@ -429,5 +458,6 @@ pub fn dependency_class(dependency: &Dependency) -> &'static str {
 
 mod asked;
 mod checkpoint;
+mod federation;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 pub mod butler;
 pub mod ledger;
 pub mod lookup;
+pub mod outcomes;
 pub mod sink;
 mod tls;
 pub mod topics;

@@ -53,6 +53,7 @@ fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
     let tallies = ledger.summary()?;
     let waiting = ledger.waiting()?;
     let counts = ledger.counts()?;
+    let gaps = ledger.gap_sums()?;
     if as_json {
         let rows = tallies.iter().map(|t| {
             json!({"rse": t.rse, "repository": t.target, "outcome": t.outcome.as_str(), "events": t.count})
@@ -64,6 +65,7 @@ fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
             "outcomes": rows.collect::<Vec<_>>(),
             "waiting": waiting.collect::<Vec<_>>(),
             "records": counts,
+            "gaps": super::gaps::sums_as_json(&gaps),
             "size_bytes": ledger.size_bytes()?,
         }));
     }
@@ -83,6 +85,10 @@ fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {
             rows,
             &[2],
         ));
+    }
+    if !gaps.is_empty() {
+        text.push('\n');
+        text.push_str(&super::gaps::sums(&gaps));
     }
     if !counts.is_empty() {
         let rows = counts

@@ -12,6 +12,7 @@ pub mod dead_letters;
 pub mod demo;
 pub mod exit;
 pub mod explain;
+pub mod gaps;
 pub mod ledger;
 pub mod logging;
 pub mod output;
@@ -64,6 +65,8 @@ enum Command {
     Complete(complete::CompleteArgs),
     /// List, show, retry and export events that were refused
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List what a hub has published and what did not arrive of it, and ask for it
+    Gaps(gaps::GapsArgs),
     /// Look after the ledger
     Ledger(ledger::LedgerArgs),
     /// List, verify and look into checkpoints
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Complete(args) => complete::complete(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
+        Command::Gaps(args) => gaps::gaps(&args),
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args),
         Command::Demo(args) => return demo::demo(args).unwrap_or_else(|error| exit::report(&error).into()),

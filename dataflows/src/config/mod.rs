@@ -9,6 +9,7 @@
 
 pub mod checkpoint;
 pub mod ctrl_ingestd;
+pub mod federation;
 pub mod node;
 pub mod overrides;
 pub mod problem;
@@ -19,6 +20,7 @@ pub mod validate;
 pub mod views;
 
 pub use checkpoint::Checkpoint;
+pub use federation::{Gaps, Outcomes};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
     Config, Http, Identify, Limits, Log, LogFormat, LogLevel, Prefix, Route, RseSettings, Shutdown,
@@ -29,13 +31,15 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 17] = [
+pub const SECTIONS: [&str; 19] = [
     "source",
     "ledger",
     "rses",
     "routes",
     "repositories",
     "record",
+    "gaps",
+    "outcomes",
     "views",
     "checkpoint",
     "batching",

@@ -3,7 +3,11 @@
 //! The sections of a source, a repository and the ledger are the structs of their own crates. The comments
 //! here are the reference that users read: `dbb config reference` is made from them.
 
-use super::{checkpoint::Checkpoint, views::Views};
+use super::{
+    checkpoint::Checkpoint,
+    federation::{Gaps, Outcomes},
+    views::Views,
+};
 use crate::cluster::ClusterSettings;
 use dbb_operators::Batching;
 use schemars::JsonSchema;
@@ -33,6 +37,10 @@ pub struct Config {
     pub repositories: BTreeMap<String, ButlerSettings>,
     /// What `dbb record --to-kafka` publishes to.
     pub record: Record,
+    /// What a hub has published and what did not arrive of it.
+    pub gaps: Option<Gaps>,
+    /// Telling the centre what became of each event.
+    pub outcomes: Option<Outcomes>,
     /// Live views.
     pub views: Views,
     /// What views hold, kept from run to run.
@@ -66,6 +74,8 @@ impl Default for Config {
             routes: Vec::new(),
             repositories: BTreeMap::new(),
             record: Record::default(),
+            gaps: None,
+            outcomes: None,
             views: Views::default(),
             checkpoint: Checkpoint::default(),
             batching: Batching::default(),

@@ -4,6 +4,7 @@
 
 use super::{
     Config,
+    federation::RSE,
     problem::{Origin, Problem, nearest},
     settings::{Prefix, Record, Route, SourceSettings},
     views::EPOCH_MS,
@@ -50,6 +51,8 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.routes(config);
     check.topics(config);
     check.repositories(config);
+    check.gaps(config);
+    check.outcomes(config);
     check.views(config);
     check.checkpoint(config);
     check.numbers(config);
@@ -206,8 +209,10 @@ impl Check<'_> {
     }
 
     fn routes(&mut self, config: &Config) {
-        // With views there is something to do without them, and what gives each event once may be there to be recorded.
-        let other = config.views.are_kept() || config.source.read_once().is_some();
+        // With views, or somebody to tell, there is something to do without them, and what gives each event once may be
+        // there to be recorded.
+        let other =
+            config.views.are_kept() || config.outcomes.is_some() || config.source.read_once().is_some();
         if config.routes.is_empty() && !other {
             let hint = "write `routes: [{rse: ..., repositories: [...]}]`";
             self.error("routes", "there is none: every file would be a dead letter")
@@ -295,8 +300,8 @@ impl Check<'_> {
     }
 
     fn repositories(&mut self, config: &Config) {
-        let other =
-            config.views.are_kept() || config.source.read_once().is_some() && config.routes.is_empty();
+        let recorded = config.source.read_once().is_some() && config.routes.is_empty();
+        let other = config.views.are_kept() || config.outcomes.is_some() || recorded;
         if config.repositories.is_empty() && !other {
             let hint = "write `repositories: {main: {butler: /path/to/repository}}`";
             self.error("repositories", "there is none").hint = Some(hint.into());
@@ -309,6 +314,52 @@ impl Check<'_> {
             if !config.routes.iter().any(|r| r.repositories.contains(name)) {
                 self.warning(&path, "no route leads to it");
             }
+        }
+    }
+
+    fn gaps(&mut self, config: &Config) {
+        let Some(gaps) = &config.gaps else { return };
+        if config.source.kafka.is_none() {
+            self.error(
+                "gaps",
+                "numbers are in the headers of Kafka records, and `source.kafka` is not given",
+            );
+        }
+        if config.followed().is_empty() {
+            self.error("gaps.rses", "there is no RSE whose topics could be followed")
+                .hint = Some("name them here, or under `rses`".into());
+        }
+        for (key, template) in [("heartbeats", &gaps.heartbeats), ("requests", &gaps.requests)] {
+            self.template(&format!("gaps.{key}"), template);
+        }
+        if !(1..=86_400).contains(&gaps.patience_seconds) {
+            let message = format!("must be 1 to 86400, not {}", gaps.patience_seconds);
+            self.error("gaps.patience_seconds", message);
+        }
+        if !(1..=21_600).contains(&gaps.again_seconds) {
+            let message = format!("must be 1 to 21600, not {}", gaps.again_seconds);
+            self.error("gaps.again_seconds", message);
+        }
+    }
+
+    fn outcomes(&mut self, config: &Config) {
+        let Some(outcomes) = &config.outcomes else { return };
+        self.template("outcomes.topic", &outcomes.topic);
+        if config.publishes(outcomes.kafka.as_ref()).is_none() {
+            let hint = "write `outcomes: {kafka: {brokers: [...]}}`";
+            self.error("outcomes", "there are no brokers to publish them on")
+                .hint = Some(hint.into());
+        }
+    }
+
+    /// A topic for each RSE: hubs mirror and read them by it.
+    fn template(&mut self, path: &str, template: &str) {
+        let of_an_rse = template.replace(RSE, "R");
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if !template.contains(RSE) {
+            self.error(path, "does not contain `{rse}`: topics of two RSEs would be one");
+        } else if !of_an_rse.chars().all(is_name) {
+            self.error(path, format!("`{template}` cannot be the name of a topic"));
         }
     }
 

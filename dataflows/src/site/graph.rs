@@ -4,7 +4,9 @@ use super::{
     keeping::Kept,
     late::late,
     live::{Ear, LATENESS_WINDOW_US},
+    numbered::sequenced,
     tables::tables,
+    telling::told,
     work::{Shared, TICK, now},
 };
 use crate::{
@@ -23,6 +25,7 @@ use dbb_operators::{
     identify::{Remember, identify},
     publish::{heard, publish, publish_missing, publish_offsets},
     route::route,
+    sequences::numbers,
     views::{
         ingest_backlog::ingest_backlog,
         stream_health::{self, Counters, gathered},
@@ -105,7 +108,7 @@ pub(super) fn build(
         let ear = live
             .filter(|live| live.keeps(Name::StreamHealth))
             .map(|_| Ear::default());
-        let told = ear.clone();
+        let hears = ear.clone();
         let Records {
             records,
             bounds,
@@ -119,7 +122,7 @@ pub(super) fn build(
                 offers: keep.map(|keep| Offers::new(Arc::clone(&keep.checkpoints), index)),
                 lost: kept.filter(|_| index == 0).map(Kept::lost).unwrap_or_default(),
                 on_lost: Box::new(move |lost| {
-                    if let Some(ear) = &told {
+                    if let Some(ear) = &hears {
                         ear.lost(lost);
                     }
                 }),
@@ -131,6 +134,12 @@ pub(super) fn build(
             publish_offsets(bounds, &live.publisher);
             publish_missing(lost.clone(), &live.publisher);
         }
+        let (records, sequenced) = if shared.following.is_some() {
+            let (records, numbered) = numbers(records);
+            (records, sequenced(numbered, ticks.clone(), first, shared))
+        } else {
+            (records, None)
+        };
         // The ledger is one for all, so one worker reads what is due.
         let receiver = (index == 0).then(|| shared.due.clone());
         let wanted = live.map(|live| live.settings.facts()).unwrap_or_default();
@@ -198,10 +207,16 @@ pub(super) fn build(
             let asks = index == shared.place.range().start;
             let asks = shared.statistics.clone().filter(|_| asks);
             let completes = decoded.facts.completes.clone();
-            gathered(completes, "heard", ear.take(asks))
+            let heard = gathered(completes, "heard", ear.take(asks));
+            match &sequenced {
+                Some(sequenced) => heard.concat(sequenced.missing.clone()),
+                None => heard,
+            }
         });
         let repeats = Arc::clone(shared);
-        let arrivals = if shared.routes_any {
+        // Without repositories it can still be told what has landed.
+        let is_told = !shared.routes_any && shared.outcomes.is_some();
+        let arrivals = if shared.routes_any || is_told {
             decoded.arrivals
         } else {
             decoded.arrivals.filter(|_| false)
@@ -215,6 +230,12 @@ pub(super) fn build(
             repeats.metrics.repeats(1);
         })
         .probe_with(&followed);
+        let landed = is_told.then(|| arrivals.clone());
+        let arrivals = if is_told {
+            arrivals.filter(|_| false)
+        } else {
+            arrivals
+        };
         let routed = Arc::clone(shared);
         let (requests, unroutable) = route(arrivals, Arc::clone(&shared.mapping), move |letter| {
             routed.tally.dead_letter();
@@ -232,6 +253,7 @@ pub(super) fn build(
             })
             .map(|settled| Entry::Settled(Box::new(settled)));
         let mut entries = vec![decoded.entries, unroutable, outcomes];
+        entries.extend(sequenced.map(|sequenced| sequenced.entries));
         if let Some(live) = live {
             let noticed = Counters::default();
             let noticing = noticed.clone();
@@ -270,7 +292,11 @@ pub(super) fn build(
                 publish(ingest_backlog(meant, answers.concat(waiting)), &live.publisher);
             }
         }
-        let outcomes = ledger(scope.concatenate(entries), shared).probe_with(probes.ledger);
+        let mut entries = scope.concatenate(entries);
+        if let Some(port) = shared.outcomes.clone() {
+            entries = told(entries, landed, port, shared);
+        }
+        let outcomes = ledger(entries, shared).probe_with(probes.ledger);
         if let Some(kept) = kept {
             let written = if first { kept.take_written() } else { None };
             let written = pieces(scope, written, restored, TICK);
@@ -326,7 +352,7 @@ fn ledger<'s>(entries: Stream<'s, Epoch, Vec<Entry>>, shared: &Arc<Shared>) -> S
                 Entry::Settled(settled) => settled.request.body.len(),
                 Entry::Sent(sent) => sent.outgoing.source.len(),
                 Entry::DeadLetter(letter) => letter.body.len(),
-                Entry::Counted(_) => 0,
+                Entry::Counted(_) | Entry::Numbers(_) => 0,
             }),
             batching: LEDGER,
             clock: Box::new(Instant::now),

@@ -11,6 +11,7 @@
 //! Frontier: once the ledger's output has passed epoch `e`, every event read in `e` and before has a
 //! durable outcome, and its offsets are committed.
 
+mod asking;
 mod backlog;
 mod catalogue;
 mod graph;
@@ -21,14 +22,17 @@ mod late;
 mod listings;
 mod live;
 mod mapping;
+mod numbered;
 mod offsets;
 mod open;
 mod report;
 mod tables;
+mod telling;
 mod threads;
 mod watch;
 mod work;
 
+pub(crate) use asking::requests;
 pub use mapping::mapping;
 pub use report::RunReport;
 
@@ -38,6 +42,7 @@ use crate::{
     runtime::{Control, Failure},
     views::Name,
 };
+use dbb_operators::sequences::Following;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Generation, Ledger, Who};
 use dbb_sources::{Begin, Extent};
@@ -45,6 +50,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
+use telling::OutcomesThread;
 use work::Shared;
 
 /// A worker that has not stepped for this long is stuck: `/livez` says so.
@@ -193,6 +199,20 @@ fn run_as(
     } else {
         threads::no_ledger()
     };
+    let following = match &config.gaps {
+        Some(gaps) => Some(Following {
+            patience_us: i64::try_from(gaps.patience_seconds.saturating_mul(1_000_000)).unwrap_or(i64::MAX),
+            restored: ledger.numbers()?,
+        }),
+        None => None,
+    };
+    let asking = if place.is_first() {
+        asking::Asking::start(config, generation, &control, &metrics)?
+    } else {
+        None
+    };
+    let (outcomes, outcomes_thread) = telling::outcomes(config, place, &control, &metrics)?.unzip();
+    let outcomes_thread = outcomes_thread.flatten();
     let (butlers, repositories) = threads::repositories(config, place, &metrics)?;
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
@@ -203,6 +223,8 @@ fn run_as(
             .map(|name| name.as_str().into())
             .collect(),
         butlers,
+        outcomes,
+        following,
         ledger: ledger_port,
         due: due.receiver.clone(),
         mapping,
@@ -228,6 +250,7 @@ fn run_as(
         metrics,
         members: members.clone(),
         ledger_health: ledger_thread.health.clone(),
+        outcomes_health: outcomes_thread.as_ref().map(OutcomesThread::health),
         repositories: repositories
             .iter()
             .map(|r| (Arc::clone(&r.name), Arc::clone(&r.stats)))
@@ -268,6 +291,8 @@ fn run_as(
         };
         keepers.join(Duration::from_secs(patience));
     }
+    asking.into_iter().for_each(asking::Asking::join);
+    outcomes_thread.into_iter().for_each(OutcomesThread::join);
     repositories.into_iter().for_each(threads::Repository::join);
     ledger_thread.join();
     report.unreadable_parts = control.faults();

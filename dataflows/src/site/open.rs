@@ -100,8 +100,8 @@ pub(super) fn open(
     counted_to: &Offsets,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
     let (workers, peers) = (place.range(), place.peers());
-    if let Some(settings) = &config.source.kafka {
-        let (sources, statistics) = kafka::open(settings, workers, peers, extent)?;
+    if let Some(settings) = config.kafka_source() {
+        let (sources, statistics) = kafka::open(&settings, workers, peers, extent)?;
         return Ok((sources, Lag::Kafka(statistics)));
     }
     if let Some(settings) = &config.source.log {

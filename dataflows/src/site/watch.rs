@@ -6,6 +6,7 @@
 use super::{
     RunOptions,
     open::Lag,
+    telling::OutcomesHealth,
     work::{Shared, now},
 };
 use crate::{checkpoint::Status, cluster::Members, runtime::Control};
@@ -51,6 +52,8 @@ pub(super) struct Watched {
     pub(super) health: Arc<Health>,
     pub(super) metrics: Metrics,
     pub(super) ledger_health: ledger::health::Health,
+    /// Where outcomes are told.
+    pub(super) outcomes_health: Option<OutcomesHealth>,
     pub(super) repositories: Vec<(Arc<str>, Arc<ButlerStats>)>,
     pub(super) ledger: Ledger,
     pub(super) lag: Lag,
@@ -64,6 +67,8 @@ pub(super) struct Watch {
     on: Watched,
     /// Starts of each repository's worker that were reported.
     starts: HashMap<Arc<str>, u64>,
+    /// Gaps, and records missing of them, that were told of a lane and a state.
+    gaps: BTreeMap<(Arc<str>, &'static str), (u64, u64)>,
     last_close_look: Option<Instant>,
     catching_up: bool,
 }
@@ -95,6 +100,7 @@ impl Watch {
         Self {
             on,
             starts: HashMap::new(),
+            gaps: BTreeMap::new(),
             last_close_look: None,
             catching_up,
         }
@@ -231,6 +237,15 @@ impl Watch {
             }
         }
         on.lag.tell(&on.metrics, &on.health);
+        if let Some(outcomes) = &on.outcomes_health {
+            match outcomes.problem() {
+                Some(problem) => on.health.fail("outcomes", problem),
+                None => on.health.clear("outcomes"),
+            }
+        }
+        if let Some(statistics) = on.lag.statistics() {
+            on.metrics.bad_headers(statistics.snapshot().bad_headers_total);
+        }
         self.look_at_repositories();
         if !self.on.shared.place.is_first() {
             // One process tells of the ledger that all share.
@@ -259,6 +274,31 @@ impl Watch {
         }
         if let Ok(bytes) = on.ledger.size_bytes() {
             on.metrics.ledger_size(bytes);
+        }
+        self.look_at_gaps();
+    }
+
+    fn look_at_gaps(&mut self) {
+        if self.on.shared.following.is_none() {
+            return;
+        }
+        let sums = match self.on.ledger.gap_sums() {
+            Ok(sums) => sums,
+            Err(error) => {
+                tracing::debug!(%error, "could not ask the ledger what is missing");
+                return;
+            }
+        };
+        // What is over stays in the numbers, as none.
+        for (gaps, records) in self.gaps.values_mut() {
+            (*gaps, *records) = (0, 0);
+        }
+        for sum in sums {
+            let key = (sum.lane.to_string().into(), sum.state.as_str());
+            self.gaps.insert(key, (sum.gaps, sum.records));
+        }
+        for ((lane, state), (gaps, records)) in &self.gaps {
+            self.on.metrics.missing(lane, state, *gaps, *records);
         }
     }
 

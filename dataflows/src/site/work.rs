@@ -8,6 +8,7 @@ use super::{
     live::Live,
     report::Tallied,
     tables::Table,
+    telling::OutcomesPort,
 };
 use crate::{
     cluster::Place,
@@ -15,7 +16,9 @@ use crate::{
 };
 use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Request, Settled};
-use dbb_operators::{Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port};
+use dbb_operators::{
+    Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port, sequences::Following,
+};
 use dbb_serving::Metrics;
 use dbb_sources::{Offsets, Source, kafka::KafkaStatistics, listings::Listings};
 use std::{
@@ -39,6 +42,10 @@ pub(super) struct Shared {
     /// The repositories of all processes by name, in the order of `butlers`; that of another leads nowhere.
     pub(super) targets: Vec<Arc<str>>,
     pub(super) butlers: Vec<Port<Request, Settled>>,
+    /// The wire to whoever tells of outcomes, where that is wanted.
+    pub(super) outcomes: Option<OutcomesPort>,
+    /// How a hub's numbers are followed, where they are.
+    pub(super) following: Option<Following>,
     pub(super) ledger: Port<Entry, ()>,
     pub(super) due: Receiver<Due>,
     pub(super) mapping: Arc<Mapping>,

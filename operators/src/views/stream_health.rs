@@ -74,6 +74,8 @@ pub struct StreamHealth {
     pub unreadable: i64,
     /// Offsets passed over or lost.
     pub gaps: i64,
+    /// Records that a hub has numbered and that have not come; `None` where nothing is numbered.
+    pub missing: Option<i64>,
     /// Changes that clocks cannot put in order.
     pub conflicts: Option<i64>,
     /// Changes that tell another size or checksum than an earlier one.
@@ -95,6 +97,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("repeats", DataType::Int64, false),
         Field::new("unreadable", DataType::Int64, false),
         Field::new("gaps", DataType::Int64, false),
+        Field::new("missing", DataType::Int64, true),
         Field::new("conflicts", DataType::Int64, true),
         Field::new("disagreements", DataType::Int64, true),
         Field::new("too_late", DataType::Int64, true),
@@ -129,6 +132,7 @@ impl ViewRow for StreamHealth {
                 number(|row| Some(row.repeats)),
                 number(|row| Some(row.unreadable)),
                 number(|row| Some(row.gaps)),
+                number(|row| row.missing),
                 number(|row| row.conflicts),
                 number(|row| row.disagreements),
                 number(|row| row.too_late),
@@ -233,6 +237,7 @@ struct Partition {
     again: u64,
     unreadable: u64,
     gaps: u64,
+    missing: Option<u64>,
     late: Window,
 }
 
@@ -305,6 +310,7 @@ impl Totals {
                 of.again += heard.again;
                 of.unreadable += heard.unreadable;
                 of.gaps += heard.gaps;
+                of.missing = heard.missing.or(of.missing);
                 if heard.records > 0 {
                     let minute = heard.read_at.0.div_euclid(MINUTE_US);
                     of.late.add(minute, heard.lateness, self.minutes);
@@ -328,6 +334,7 @@ impl Totals {
             repeats: self.noticed[Noticed::Repeat as usize],
             unreadable: 0,
             gaps: 0,
+            missing: None,
             conflicts: Some(self.noticed[Noticed::Conflict as usize]),
             disagreements: Some(self.noticed[Noticed::Disagreement as usize]),
             too_late: Some(self.noticed[Noticed::TooLate as usize]),
@@ -344,6 +351,9 @@ impl Totals {
                 repeats: of.again as i64,
                 unreadable: of.unreadable as i64,
                 gaps: of.gaps as i64,
+                missing: of
+                    .missing
+                    .map(|missing| i64::try_from(missing).unwrap_or(i64::MAX)),
                 conflicts: None,
                 disagreements: None,
                 too_late: None,
@@ -352,6 +362,9 @@ impl Totals {
             all.records += row.records;
             all.unreadable += row.unreadable;
             all.gaps += row.gaps;
+            if let Some(missing) = row.missing {
+                all.missing = Some(all.missing.unwrap_or(0).saturating_add(missing));
+            }
             if let Some(lag) = row.lag {
                 all.lag = Some(all.lag.unwrap_or(0).saturating_add(lag));
             }

@@ -12,7 +12,9 @@ use crate::{
     butler::plain,
     ledger::{Row, State, recent::Recent, wake, write::was_unrouted},
 };
-use dbb_events::{Counted, DeadLetter, Did, Entry, EventId, Micros, Outcome, Rse, Sent, Settled, TOPICS};
+use dbb_events::{
+    Counted, DeadLetter, Did, Entry, EventId, Micros, Numbers, Outcome, Rse, Sent, Settled, TOPICS,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -89,6 +91,7 @@ pub(crate) struct Plan {
     /// (target, key of a dependency) that is satisfied, and since when.
     pub(crate) wakes: BTreeMap<(Arc<str>, String), Micros>,
     pub(crate) counted: Vec<Counted>,
+    pub(crate) numbers: Vec<Numbers>,
     /// Entries whose event had its final outcome already, or that were written before.
     pub(crate) repeats: u64,
 }
@@ -125,6 +128,7 @@ impl<'a> Fold<'a> {
             Entry::Sent(sent) => self.sent(sent),
             Entry::DeadLetter(letter) => self.dead_letter(letter),
             Entry::Counted(counted) => self.plan.counted.push(counted.clone()),
+            Entry::Numbers(numbers) => self.plan.numbers.push((**numbers).clone()),
         }
     }
 

@@ -76,6 +76,9 @@ impl Ledger {
                 ledger.store.execute(sql, &did)?;
             }
             let finished = seen < batch || old == 0;
+            if finished {
+                ledger.prune_gaps(before)?;
+            }
             Ok((Pruned { rows, finished }, last))
         })?;
         self.pruned_to = if pruned.finished { 0 } else { to };

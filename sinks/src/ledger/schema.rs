@@ -16,7 +16,7 @@ use crate::ledger::{
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// The RSE of the replica that is registered, or gone; unknown where it is not the event's own.
 const V2: &str = "
@@ -67,6 +67,18 @@ CREATE TABLE counts (
 CREATE TABLE offsets (
     stream INTEGER NOT NULL, part INTEGER NOT NULL, counted_to BIGINT, handled_to BIGINT,
     PRIMARY KEY (stream, part)) {clustered};
+";
+
+/// How far the lanes of a hub were read, and what did not arrive.
+const V3: &str = "
+CREATE TABLE lanes (
+    lane {id}, begins BIGINT, last BIGINT NOT NULL, updated_at BIGINT NOT NULL);
+CREATE TABLE gaps (
+    first BIGINT NOT NULL, last BIGINT NOT NULL, records BIGINT NOT NULL, found_at BIGINT NOT NULL,
+    ask_at BIGINT, asked_at BIGINT, closed_at BIGINT, lane INTEGER NOT NULL, asks INTEGER NOT NULL,
+    state SMALLINT NOT NULL, missing TEXT NOT NULL, gone TEXT NOT NULL,
+    PRIMARY KEY (lane, first)) {clustered};
+CREATE INDEX gaps_to_ask ON gaps (ask_at) WHERE ask_at IS NOT NULL;
 ";
 
 /// The schema found; `None` where there are no tables yet.

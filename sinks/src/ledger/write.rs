@@ -252,7 +252,7 @@ impl Ledger {
                 Entry::DeadLetter(letter) => {
                     keys.insert((letter.event, letter.target.clone()));
                 }
-                Entry::Counted(_) => {}
+                Entry::Counted(_) | Entry::Numbers(_) => {}
             }
         }
         let store = &mut *self.store;
@@ -399,6 +399,7 @@ impl Ledger {
         self.write_replaced(&plan.replaced)?;
         self.write_files(&plan.files, &dids)?;
         self.write_counts(&plan.counted)?;
+        self.write_numbers(&plan.numbers)?;
         Ok(woken)
     }
 

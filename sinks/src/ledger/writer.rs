@@ -157,7 +157,7 @@ impl Writer {
                     (sent.outgoing.event, Arc::from(TOPICS))
                 }
                 Entry::DeadLetter(letter) => (letter.event, letter.target.clone()),
-                Entry::Counted(_) => continue,
+                Entry::Counted(_) | Entry::Numbers(_) => continue,
             };
             self.in_flight.remove(&landed);
         }

@@ -54,7 +54,7 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     let entries = [entry(1, Outcome::Ingested, 20), entry(2, elsewhere, 20)];
     ledger.write(generation, &entries).unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
-    let sql = "ALTER TABLE files DROP COLUMN rse; UPDATE meta SET value = 1 WHERE key = 'schema'";
+    let sql = "ALTER TABLE files DROP COLUMN rse; UPDATE meta SET value = 2 WHERE key = 'schema'";
     Postgres::shared().unwrap().sql(database, sql).unwrap();
     let (before, newest) = migrate(&place.settings).unwrap();
     assert!(before == 1 && newest > 1);
@@ -104,6 +104,25 @@ fn a_ledger_of_another_version_says_what_to_do() {
     set(0);
     let error = Ledger::open(&place.settings).unwrap_err();
     assert!(error.to_string().contains("dbb ledger migrate"), "{error}");
+}
+
+#[test]
+fn a_ledger_without_lanes_is_taken_to_the_present_one_with_all_it_has() {
+    let place = new(On::Postgres);
+    let (mut ledger, generation) = place.begin();
+    ledger
+        .write(generation, &[entry(1, Outcome::Ingested, 20)])
+        .unwrap();
+    let database = place.settings.url.rsplit_once('/').unwrap().1;
+    let shared = Postgres::shared().unwrap();
+    let before = "DROP TABLE lanes; DROP TABLE gaps; UPDATE meta SET value = 2 WHERE key = 'schema'";
+    shared.sql(database, before).unwrap();
+    let error = Ledger::open(&place.settings).unwrap_err();
+    assert!(matches!(error, LedgerError::Older { found: 2, .. }), "{error}");
+    assert_eq!(migrate(&place.settings).unwrap().0, 2);
+    let mut ledger = place.open();
+    assert_eq!(ledger.states("main", &[EventId(1)]).unwrap().len(), 1);
+    assert!(ledger.numbers().unwrap().is_empty());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod dead_letters;
 mod failures;
 mod fencing;
+mod gaps;
 mod hub;
 mod kill;
 mod measure;

@@ -5,6 +5,7 @@ mod chaos;
 mod checkpoint;
 mod ctrl_ingestd;
 mod every_kind;
+mod federation;
 mod kafka;
 mod listings;
 mod messages;

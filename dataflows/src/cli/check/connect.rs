@@ -21,9 +21,9 @@ pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
 }
 
 fn source(config: &Config, ticks: &mut Ticks) {
-    if let Some(settings) = &config.source.kafka {
-        match kafka::check(settings) {
-            Ok(report) => topics(settings, &report, ticks),
+    if let Some(settings) = config.kafka_source() {
+        match kafka::check(&settings) {
+            Ok(report) => topics(&settings, &report, ticks),
             Err(error) => ticks.error("source", error.into()),
         }
     }

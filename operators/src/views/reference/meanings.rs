@@ -347,6 +347,12 @@ const MEANINGS: &[Meaning] = &[
     ),
     (
         "stream_health",
+        "missing",
+        "Records that a hub has numbered and that have not arrived; NULL where nothing is numbered, or nothing was \
+         ever missing.",
+    ),
+    (
+        "stream_health",
         "conflicts",
         "Changes of one replica, closer than clocks can tell, that say different states; in the row of all.",
     ),

@@ -26,8 +26,20 @@ pub struct Heard {
     pub unreadable: u64,
     /// How many offsets were passed over, or are known to be lost.
     pub gaps: u64,
+    /// How many records that a hub has numbered have not come, where that has changed.
+    pub missing: Option<u64>,
     /// How many were late by how much: buckets of milliseconds, rising.
     pub lateness: Vec<(u16, u32)>,
+}
+
+impl Heard {
+    /// So many records of a partition that a hub has numbered have not come.
+    pub fn missing(stream: Arc<str>, partition: i32, missing: u64) -> Self {
+        Self {
+            missing: Some(missing),
+            ..Gathering::new(stream, partition).heard
+        }
+    }
 }
 
 /// One record, as far as the health of its stream goes.
@@ -141,6 +153,7 @@ impl Gathering {
                 again: 0,
                 unreadable: 0,
                 gaps: 0,
+                missing: None,
                 lateness: Vec::new(),
             },
             is_new: true,

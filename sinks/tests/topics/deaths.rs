@@ -187,6 +187,9 @@ fn who_leaves_while_the_broker_is_down_is_not_held_up_and_nothing_is_lost() {
     let error = publishing.join().unwrap().unwrap_err();
     assert!(error.contains("told to stop"), "{error}");
     kafka.restart(0).unwrap();
+    // What was written down is sent under its own numbers, before anything new.
+    drop(open(&settings));
+    assert_eq!(numbered(&read(&kafka, "left")).len(), 200);
     // The source reads again what has no outcome.
     open(&settings).deliver(events("left", 100..200)).unwrap();
     let ids: BTreeSet<String> = numbered(&read(&kafka, "left")).into_values().collect();

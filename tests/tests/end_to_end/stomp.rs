@@ -2,7 +2,7 @@
 //! them has a copy of everything.
 
 use crate::{DBB, site};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dbb_sources::replay::{Input, Kind, Queue, Reader};
 use dbb_test_services::{ActiveMq, Kafka, Process, Program, Stomp, root, wait_until};
 use dbb_tests::{Dice, Recorded, books::Again};
@@ -232,9 +232,9 @@ fn two_brokers_become_one_topic_through_kills_of_dbb_and_of_kafka() -> Result<()
 
 /// What is in the topic: each body with its key and the partitions it is in.
 fn published(kafka: &Kafka, partitions: i32) -> Result<BTreeMap<String, (String, Vec<i32>)>> {
-    let consumer: BaseConsumer = kafka.config().set("group.id", "looks").create()?;
     let mut all = BTreeMap::new();
     for partition in 0..partitions {
+        let consumer: BaseConsumer = kafka.config().set("group.id", "looks").create()?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset("rucio.events", partition, Offset::Beginning)?;
         consumer.assign(&list)?;
@@ -254,7 +254,10 @@ fn published(kafka: &Kafka, partitions: i32) -> Result<BTreeMap<String, (String,
                 there.push(partition);
             }
         }
-        ensure!(next >= end, "partition {partition} could not be read");
+        ensure!(
+            next >= end,
+            "partition {partition} could be read to {next} of {end}"
+        );
     }
     Ok(all)
 }

@@ -43,7 +43,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         _ => None,
     };
     let config = &loaded.config;
-    if config.routes.is_empty() && !config.views.are_kept() {
+    if config.routes.is_empty() && !config.views.are_kept() && config.outcomes.is_none() {
         let hint = "write `routes: [{rse: ..., repositories: [...]}]`, or record it: `dbb record`";
         let message = "no route leads anywhere: every file would be a dead letter";
         return Err(Told::new(Exit::Configuration, message, hint).into());

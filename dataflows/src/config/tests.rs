@@ -343,3 +343,40 @@ fn every_key_of_the_reference_has_its_meaning() {
         assert!(!meaning.trim().is_empty(), "{line}");
     }
 }
+
+#[test]
+fn what_can_be_read_only_once_keeps_no_views_and_says_what_to_do_first() {
+    let broker = "source: {stomp: {brokers: [\"mq:61613\"], destination: /topic/e}}\n";
+    // Nothing but a source: it may be there to be recorded.
+    assert_eq!(complaints(broker), [""; 0]);
+    let hint = "put its events into a Kafka topic with `dbb record`, and keep views of that";
+    let words = |source: &str| {
+        format!(
+            "site.yaml:2:9: `views.keep`: views need a source that can be read again, and `{source}` gives each event \
+             once -- {hint}"
+        )
+    };
+    let views = "views: {keep: [replicas]}\n";
+    assert_eq!(complaints(&format!("{broker}{views}")), [words("stomp")]);
+    let outbox = "source: {outbox: {url: \"postgresql://rucio/rucio\"}}\n";
+    assert_eq!(complaints(&format!("{outbox}{views}")), [words("outbox")]);
+}
+
+#[test]
+fn one_source_of_events_is_enough_and_its_faults_are_named_by_key() {
+    let text = "source:\n  stomp: {brokers: [mq], destination: events}\n  outbox: {url: mysql://h/d}\nrecord: {topic: t}\n";
+    let complaints: Vec<_> = complaints(text)
+        .into_iter()
+        .map(|text| text.replace("site.yaml:", ""))
+        .collect();
+    assert_eq!(
+        complaints,
+        [
+            "1:1: `source`: both `stomp` and `outbox` are given; one dataflow reads one of them",
+            "2:21: `source.stomp.brokers[0]`: `mq` is no `host:port`",
+            "2:26: `source.stomp.destination`: is neither `/topic/NAME` nor `/queue/NAME`",
+            "3:12: `source.outbox.url`: does not start with `postgresql://`",
+            "4:1: `record`: has a `topic` and no `kafka` -- write `kafka: {brokers: [...]}` beside it",
+        ]
+    );
+}

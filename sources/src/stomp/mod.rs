@@ -129,12 +129,15 @@ pub fn open(
     Ok((sources, StompStatistics(board)))
 }
 
+/// A broker, and whether it lets us in.
+pub type Answer = (String, Result<(), SourceError>);
+
 /// Connects to each broker and leaves again; nothing is subscribed to. What each answers.
 ///
 /// # Errors
 ///
 /// [`SourceError::Configuration`] for settings that cannot work.
-pub fn check(settings: &StompSettings) -> Result<Vec<(String, Result<(), SourceError>)>, SourceError> {
+pub fn check(settings: &StompSettings) -> Result<Vec<Answer>, SourceError> {
     let mut settings = settings.clone();
     // A running dbb has the name.
     settings.client_id = format!("{}-check-{}", settings.client_id, std::process::id());

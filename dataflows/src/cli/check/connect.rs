@@ -4,7 +4,6 @@ use super::Ticks;
 use crate::config::{Config, Prefix};
 use dbb_sinks::{butler, ledger::Ledger};
 use dbb_sources::{
-    SourceError,
     kafka::{self, KafkaReport, KafkaSettings, Start},
     outbox, stomp,
 };
@@ -52,7 +51,7 @@ fn source(config: &Config, ticks: &mut Ticks) {
     }
 }
 
-fn brokers_of(brokers: &[(String, Result<(), SourceError>)], ticks: &mut Ticks) {
+fn brokers_of(brokers: &[stomp::Answer], ticks: &mut Ticks) {
     for (name, answer) in brokers {
         match answer {
             Ok(()) => ticks.good(format!("broker {name} lets us in")),

@@ -54,7 +54,8 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     let entries = [entry(1, Outcome::Ingested, 20), entry(2, elsewhere, 20)];
     ledger.write(generation, &entries).unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
-    let sql = "ALTER TABLE files DROP COLUMN rse; UPDATE meta SET value = 2 WHERE key = 'schema'";
+    let sql = "ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; \
+               UPDATE meta SET value = 1 WHERE key = 'schema'";
     Postgres::shared().unwrap().sql(database, sql).unwrap();
     let (before, newest) = migrate(&place.settings).unwrap();
     assert!(before == 1 && newest > 1);

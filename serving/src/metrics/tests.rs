@@ -62,6 +62,12 @@ fn full() -> Metrics {
     metrics.worker_restarted(&name);
     metrics.ledger_written(Duration::from_millis(2));
     metrics.ledger_size(4096);
+    metrics.broker(&"stomp.example.org:61613".into(), true);
+    metrics.missing(&"T/2".into(), "asked", 2, 17);
+    metrics.gap_records("missed", 17);
+    metrics.asked(2);
+    metrics.told(&"ingested".into());
+    metrics.bad_headers(1);
     metrics.question("sql", "answered", Duration::from_millis(3));
     metrics.rows_sent("sql", 7);
     metrics.connections("sql", 1);
@@ -93,6 +99,11 @@ fn what_happens_is_what_is_counted() {
         "dbb_batch_datasets_bucket{le=\"50.0\",repository=\"main\"} 1",
         "dbb_butler_call_seconds_count{repository=\"main\"} 1",
         "dbb_ledger_size_bytes 4096",
+        "dbb_missing_records{lane=\"T/2\",state=\"asked\"} 17",
+        "dbb_gaps{lane=\"T/2\",state=\"asked\"} 2",
+        "dbb_gap_records_total{what=\"missed\"} 17",
+        "dbb_resend_requests_total 2",
+        "dbb_outcome_messages_total{outcome=\"ingested\"} 1",
         "dbb_checkpoints_total 3",
         "dbb_checkpoint_epoch 3000",
         "dbb_checkpoint_age_seconds 2.5",

@@ -6,16 +6,18 @@
 
 use crate::{Arrival, Incoming, mapping::Mapping};
 use dbb_events::{
-    Action, DeadLetter, DecodeError, Event, EventId, EventType, Kind, Message, Reason, Rse, Word, decode,
-    salvage,
+    Action, Class, DeadLetter, DecodeError, Event, EventId, EventType, Kind, Message, Outgoing, Reason, Rse,
+    Word, decode, salvage,
 };
 use std::sync::Arc;
 
 /// What a record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Classified {
-    /// A file for a Butler has landed, or is gone.
+    /// A file for a Butler has landed, or is gone; at a site.
     Arrival(Box<Arrival>),
+    /// Somebody at an RSE is told of it; at a hub.
+    Outgoing(Box<Outgoing>),
     /// It should have been one, or nobody can tell.
     DeadLetter(Box<DeadLetter>),
     /// Nothing to do here.
@@ -49,6 +51,11 @@ impl Classified {
         match self {
             Classified::Arrival(arrival) if arrival.action.is_removal() => "removal",
             Classified::Arrival(_) => "arrival",
+            Classified::Outgoing(outgoing) => match outgoing.class {
+                Class::Landed | Class::File => "landing",
+                Class::Deletion => "deletion",
+                Class::DeadLetter => "unroutable",
+            },
             Classified::DeadLetter(_) => "dead_letter",
             Classified::Nobodys(reason) => reason.as_str(),
         }
@@ -200,7 +207,7 @@ fn removal(incoming: &Incoming, event: &Event<'_>, mapping: &Mapping) -> Option<
     })
 }
 
-fn sidecar(kind: Kind, event: &Event<'_>) -> Result<Arc<str>, DecodeError> {
+pub(crate) fn sidecar(kind: Kind, event: &Event<'_>) -> Result<Arc<str>, DecodeError> {
     if !kind.needs_sidecar() {
         return Ok("".into());
     }
@@ -213,7 +220,7 @@ fn sidecar(kind: Kind, event: &Event<'_>) -> Result<Arc<str>, DecodeError> {
 }
 
 /// The identity of the event; of one that the ledger sends again, the one its row stands under.
-fn identity(incoming: &Incoming, event: Option<&Event<'_>>) -> EventId {
+pub(crate) fn identity(incoming: &Incoming, event: Option<&Event<'_>>) -> EventId {
     let body = &incoming.received.body;
     match (&incoming.again, event) {
         (Some(again), _) => again.event,
@@ -223,7 +230,7 @@ fn identity(incoming: &Incoming, event: Option<&Event<'_>>) -> EventId {
 }
 
 /// A record of nobody; but one that an operator has sent again has a row that must end.
-fn nobodys(incoming: &Incoming, event: Option<&Event<'_>>, reason: Nobodys) -> Classified {
+pub(crate) fn nobodys(incoming: &Incoming, event: Option<&Event<'_>>, reason: Nobodys) -> Classified {
     if incoming.again.is_none() {
         return Classified::Nobodys(reason);
     }
@@ -231,7 +238,7 @@ fn nobodys(incoming: &Incoming, event: Option<&Event<'_>>, reason: Nobodys) -> C
     Classified::DeadLetter(Box::new(dead_letter(incoming, event, Reason::BadField, detail)))
 }
 
-fn letter(incoming: &Incoming, event: Option<&Event<'_>>, error: &DecodeError) -> Classified {
+pub(crate) fn letter(incoming: &Incoming, event: Option<&Event<'_>>, error: &DecodeError) -> Classified {
     Classified::DeadLetter(Box::new(dead_letter(
         incoming,
         event,

@@ -1,7 +1,7 @@
 //! Decode: records become arrivals, dead letters, or a count of what is nobody's here; and facts for views.
 //!
 //! ```text
-//!   records --> what does it say? --> arrivals
+//!   records --> what does it say? --> arrivals, or at a hub outgoing
 //!                | |  |    \-------> facts, at the same epoch, where some view wants them
 //!                | |  \------------> entries: dead letters, at once
 //!                | \---------------> entries: counts for each partition, at the end of each epoch
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! In:    records, each with its place and the time it was read.
-//! Out:   arrivals; entries for the ledger; facts.
+//! Out:   arrivals, outgoing; entries for the ledger; facts.
 //! State: the counts of the open epochs.
 //!
 //! Each record is parsed once, and counted exactly once, whatever is read again after a restart: counts
@@ -20,10 +20,11 @@ use crate::{
     Arrival, Epoch, Incoming,
     classify::{Classified, incomplete, judge},
     facts::{Attempt, Change, Complete, DidName, Said, Told, Wanted},
+    hub::{self, Namer, TopicSettings},
     mapping::Mapping,
     tell::{Facts, Teller},
 };
-use dbb_events::{Counted, Entry, Micros};
+use dbb_events::{Counted, Entry, Micros, Outgoing};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -47,10 +48,27 @@ const NAMED_FOR_US: i64 = 3_600_000_000;
 /// Topic or file, and partition.
 pub type PartitionKey = (Arc<str>, i32);
 
+/// Whose dataflow it is.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// A site, which registers files as this says.
+    Site(Arc<Mapping>),
+    /// A hub, which publishes events in these topics.
+    Hub(Arc<TopicSettings>),
+}
+
+/// The same, with what one worker remembers.
+enum Judging {
+    Site(Arc<Mapping>),
+    Hub(Namer),
+}
+
 /// What comes out.
 pub struct Decoded<'s> {
     /// Files for a Butler that have landed, or are gone.
     pub arrivals: Stream<'s, Epoch, Vec<Arrival>>,
+    /// At a hub: what is told to somebody at an RSE, and what cannot be read.
+    pub outgoing: Stream<'s, Epoch, Vec<Outgoing>>,
     /// Dead letters and counts.
     pub entries: Stream<'s, Epoch, Vec<Entry>>,
     /// What views are made from; nothing where nothing is wanted.
@@ -61,8 +79,8 @@ pub struct Decoded<'s> {
 /// `on_record` of each that is not known yet, and what it was found to be.
 pub fn decode<'s>(
     records: Stream<'s, Epoch, Vec<Incoming>>,
+    role: Role,
     counted_to: HashMap<PartitionKey, u64>,
-    mapping: Arc<Mapping>,
     wanted: Wanted,
     on_read: impl Fn(&Incoming, Option<Micros>) + 'static,
     on_record: impl Fn(&Incoming, &Classified) + 'static,
@@ -71,6 +89,7 @@ pub fn decode<'s>(
     let mut input = builder.new_input(records, Pipeline);
     let (mut arrivals_out, arrivals) = output::<Arrival>(&mut builder);
     let (mut entries_out, entries) = output::<Entry>(&mut builder);
+    let (mut outgoing_out, outgoing) = output::<Outgoing>(&mut builder);
     let (mut changes_out, changes) = output::<Change>(&mut builder);
     let (mut names_out, names) = output::<DidName>(&mut builder);
     let (mut completes_out, completes) = output::<Complete>(&mut builder);
@@ -84,9 +103,14 @@ pub fn decode<'s>(
         let mut teller = (!wanted.nothing()).then(|| Teller::new(wanted));
         let mut told = Told::default();
         let mut named_since = Micros(i64::MIN);
+        let mut judging = match role {
+            Role::Site(mapping) => Judging::Site(mapping),
+            Role::Hub(topics) => Judging::Hub(Namer::new(topics)),
+        };
         move |frontiers| {
             let mut arrivals_out = arrivals_out.activate();
             let mut entries_out = entries_out.activate();
+            let mut outgoing_out = outgoing_out.activate();
             let mut changes_out = changes_out.activate();
             let mut names_out = names_out.activate();
             let mut completes_out = completes_out.activate();
@@ -98,6 +122,7 @@ pub fn decode<'s>(
                 };
                 let mut arrivals = arrivals_out.session(&stamp);
                 let mut entries = entries_out.session(&stamp);
+                let mut outgoing = outgoing_out.session(&stamp);
                 for incoming in data.flat_map(|records| records.drain(..)) {
                     let body = &incoming.received.body;
                     let decoded = dbb_events::decode(body);
@@ -115,7 +140,11 @@ pub fn decode<'s>(
                     if incoming.known {
                         continue;
                     }
-                    let classified = match (judge(&incoming, &decoded, &mapping), untold, &decoded) {
+                    let judged = match &mut judging {
+                        Judging::Hub(namer) => hub::judge::judge(&incoming, &decoded, namer),
+                        Judging::Site(mapping) => judge(&incoming, &decoded, mapping),
+                    };
+                    let classified = match (judged, untold, &decoded) {
                         // Nothing to do here, but views needed to know what it does not say.
                         (Classified::Nobodys(_), Some(untold), Ok(event)) => {
                             incomplete(&incoming, event, untold.to_string())
@@ -128,7 +157,15 @@ pub fn decode<'s>(
                     }
                     match classified {
                         Classified::Arrival(arrival) => arrivals.give(*arrival),
-                        Classified::DeadLetter(letter) => entries.give(Entry::DeadLetter(letter)),
+                        Classified::Outgoing(event) => outgoing.give(*event),
+                        Classified::DeadLetter(letter) => {
+                            if let Judging::Hub(namer) = &judging
+                                && incoming.again.is_none()
+                            {
+                                outgoing.give(hub::judge::unreadable(&letter, &incoming, namer));
+                            }
+                            entries.give(Entry::DeadLetter(letter));
+                        }
                         Classified::Nobodys(_) => {}
                     }
                 }
@@ -160,6 +197,7 @@ pub fn decode<'s>(
     });
     Decoded {
         arrivals,
+        outgoing,
         entries,
         facts: Facts {
             changes,

@@ -22,9 +22,12 @@ use crate::{
         restored,
     },
 };
-use dbb_events::{EventId, Micros};
+use dbb_events::{EventId, Micros, Outgoing};
 use std::collections::HashSet;
-use timely::dataflow::{Stream, channels::pact::Exchange, operators::generic::Operator};
+use timely::{
+    ExchangeData,
+    dataflow::{Stream, channels::pact::Exchange, operators::generic::Operator},
+};
 
 /// Memory of one remembered identity, allocation overhead included: 16 bytes and a control byte in a
 /// table between half and seven eighths full.
@@ -45,19 +48,57 @@ pub(crate) static KIND: Kind = Kind {
     merge: Merge::Recent,
 };
 
+/// What can be told from its repeats.
+pub trait Identified {
+    /// Its identity.
+    fn event(&self) -> EventId;
+    /// When it was read.
+    fn read_at(&self) -> Micros;
+    /// The ledger has sent it again: it is no repeat.
+    fn is_again(&self) -> bool;
+}
+
+impl Identified for Arrival {
+    fn event(&self) -> EventId {
+        self.event
+    }
+
+    fn read_at(&self) -> Micros {
+        self.read_at
+    }
+
+    fn is_again(&self) -> bool {
+        self.again.is_some()
+    }
+}
+
+impl Identified for Outgoing {
+    fn event(&self) -> EventId {
+        self.event
+    }
+
+    fn read_at(&self) -> Micros {
+        self.read_at
+    }
+
+    fn is_again(&self) -> bool {
+        self.again.is_some()
+    }
+}
+
 /// See the module. `on_repeat` is told of each copy that is dropped; an event that the ledger sends
 /// again passes, for it is no repeat.
-pub fn identify<'s>(
-    arrivals: Stream<'s, Epoch, Vec<Arrival>>,
+pub fn identify<'s, D: Identified + ExchangeData>(
+    arrivals: Stream<'s, Epoch, Vec<D>>,
     remember: Remember,
     keep: Option<&Keep>,
-    on_repeat: impl Fn(&Arrival) + 'static,
-) -> Stream<'s, Epoch, Vec<Arrival>> {
+    on_repeat: impl Fn(&D) + 'static,
+) -> Stream<'s, Epoch, Vec<D>> {
     let scope = arrivals.scope();
     let from = keep.and_then(|keep| keep.restored.clone());
     let known = restored(scope, &KIND, from.clone());
     let mut met = keep.map(|keep| Met::new(&KIND, remember.epochs, keep, scope.worker().index()));
-    let by_event = Exchange::new(|a: &Arrival| a.event.0 as u64);
+    let by_event = Exchange::new(|arrival: &D| arrival.event().0 as u64);
     let by_place = Exchange::new(met::place);
     arrivals.binary_frontier(known, by_event, by_place, "identify", move |_, _| {
         let mut seen = Recent::new(remember.seconds);
@@ -75,11 +116,11 @@ pub fn identify<'s>(
                 let epoch = stamp.least().copied();
                 let mut session = output.session(&stamp);
                 for arrival in data.flat_map(|arrivals| arrivals.drain(..)) {
-                    if arrival.again.is_some() {
+                    if arrival.is_again() {
                         session.give(arrival);
-                    } else if seen.is_new(arrival.event, arrival.read_at) {
+                    } else if seen.is_new(arrival.event(), arrival.read_at()) {
                         if let (Some(met), Some(epoch)) = (&mut met, epoch) {
-                            met.meets(arrival.event, epoch);
+                            met.meets(arrival.event(), epoch);
                         }
                         session.give(arrival);
                     } else {

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod deliver;
 pub mod distinct;
 pub mod facts;
+pub mod hub;
 pub mod identify;
 pub mod mapping;
 pub mod port;

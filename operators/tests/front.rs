@@ -5,7 +5,7 @@
 use dbb_events::{Counted, Entry, EventId, Micros, Place, Received};
 use dbb_operators::{
     Epoch, Incoming,
-    decode::decode,
+    decode::{Role, decode},
     facts::Wanted,
     identify::{Remember, identify},
     mapping::{Mapping, Route, Selector},
@@ -94,8 +94,8 @@ fn run(
         worker.dataflow(|scope| {
             let decoded = decode(
                 scope.input_from(&mut input),
+                Role::Site(Arc::new(mapping())),
                 counted_to.clone(),
-                Arc::new(mapping()),
                 Wanted::default(),
                 |_, _| {},
                 |_, _| {},

@@ -32,6 +32,24 @@ pub struct Ending {
     pub outcome: &'static str,
 }
 
+/// Records of one class in a topic.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Published {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The class.
+    pub class: &'static str,
+}
+
+/// A placement policy, and where it was not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Policy {
+    /// The RSE.
+    pub rse: Arc<str>,
+    /// The name of the policy.
+    pub policy: Arc<str>,
+}
+
 /// Why.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Why {
@@ -46,7 +64,7 @@ pub struct Repository {
     pub repository: Arc<str>,
 }
 
-/// What is waited for: `dimension`, `file`, `repository` or `time`.
+/// What is waited for: `dimension`, `file`, `repository`, `labels`, `embargo` or `time`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitsFor {
     /// The class, without its key.

@@ -9,8 +9,10 @@ use crate::{
 use asked::Questions;
 pub use checkpoint::Checkpointed;
 use checkpoint::Checkpoints;
-use dbb_events::{DeadLetter, Dependency, Kind, Micros, Outcome, Settled};
+use dbb_events::{DeadLetter, Dependency, Kind, Micros, Outcome, Outgoing, Sent, Settled};
 use federation::Federation;
+use hub::Hub;
+pub use hub::{LookedUp, Publishing};
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -61,6 +63,7 @@ pub struct Metrics {
     questions: Questions,
     checkpoints: Checkpoints,
     federation: Federation,
+    hub: Hub,
 }
 
 impl Default for Metrics {
@@ -98,6 +101,7 @@ impl Metrics {
             questions: Questions::default(),
             checkpoints: Checkpoints::default(),
             federation: Federation::default(),
+            hub: Hub::default(),
         };
         let build: Family<Build, Gauge> = Family::default();
         build.get_or_create(&Build { version }).set(1);
@@ -239,6 +243,7 @@ impl Metrics {
         self.questions.register(to);
         self.checkpoints.register(to);
         self.federation.register(to);
+        self.hub.register(to);
     }
 
     /// `count` records were read from `stream`. Files, which may be many, count together: a topic's name has no
@@ -415,6 +420,34 @@ impl Metrics {
         self.federation.bad_headers(records);
     }
 
+    /// What a hub publishes stands so.
+    pub fn publishing(&self, now: &Publishing) {
+        self.hub.publishing(now);
+    }
+
+    /// A record of a hub was not simply published.
+    pub fn sent(&self, sent: &Sent) {
+        match &sent.outcome {
+            Outcome::Published => {}
+            outcome => {
+                self.hub.ended(hub::why(sent));
+                if let Outcome::Refused(refusal) = outcome {
+                    self.count_dead_letter(refusal.reason.as_str());
+                }
+            }
+        }
+    }
+
+    /// A file landed where `policy` does not want it.
+    pub fn unexpected(&self, landed: &Outgoing, policy: &str) {
+        self.hub.unexpected(landed, policy);
+    }
+
+    /// Look-ups stand so.
+    pub fn looked_up(&self, now: &LookedUp) {
+        self.hub.looked_up(now);
+    }
+
     /// A question about views, asked by `sql` or `http`, ended after `took`.
     pub fn question(&self, by: &'static str, outcome: &'static str, took: Duration) {
         self.questions.ended(by, outcome, took);
@@ -459,5 +492,6 @@ pub fn dependency_class(dependency: &Dependency) -> &'static str {
 mod asked;
 mod checkpoint;
 mod federation;
+mod hub;
 #[cfg(test)]
 mod tests;

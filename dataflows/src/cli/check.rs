@@ -136,7 +136,45 @@ fn facts(loaded: &Loaded, ticks: &mut Ticks) {
     for (name, repository) in &config.repositories {
         ticks.good(format!("repository {name}: {}", repository.butler));
     }
+    hub(config, ticks);
     views(config, ticks);
+}
+
+/// What a hub publishes, and where its labels are from.
+fn hub(config: &Config, ticks: &mut Ticks) {
+    let Some(hub) = &config.hub else { return };
+    let topics = &hub.topics;
+    ticks.good(format!(
+        "hub: publishes to {} as {}, with {} and {}; what has no topic to {}",
+        hub.publish.kafka.brokers.join(", "),
+        topics.landed,
+        topics.deletions,
+        topics.files,
+        topics.dead_letters
+    ));
+    match &hub.lookup {
+        Some(lookup) => {
+            let rucio = lookup
+                .rucio
+                .as_ref()
+                .map(|rucio| format!("Rucio at {}", rucio.url));
+            let documents = lookup.documents.as_ref().map(|_| "sidecar documents".into());
+            let from: Vec<String> = documents.into_iter().chain(rucio).collect();
+            ticks.good(format!("labels from: {}", from.join(", then ")));
+        }
+        None => ticks.doubt("labels are not looked up: files whose events have none are no Butler datasets"),
+    }
+    for embargo in &hub.embargoes {
+        let partners: Vec<String> = embargo.partners.iter().map(ToString::to_string).collect();
+        ticks.good(format!(
+            "embargo {}: held at {}",
+            embargo.name,
+            partners.join(", ")
+        ));
+    }
+    if hub.publish.sent_log.is_none() {
+        ticks.doubt("hub.publish.sent_log is not set: what a site did not get is sent again only while the topic has it");
+    }
 }
 
 /// Which views are kept, what each costs, and who is let in.

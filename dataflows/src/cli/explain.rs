@@ -106,6 +106,10 @@ fn next(row: &Row, config: &Path, now: Micros) -> Option<String> {
                 Some("labels" | "released") => {
                     format!("see why Rucio does not answer: dbb check {config} --connect")
                 }
+                Some("embargo") => format!(
+                    "if it may be known there: dbb hub release {config} --did {}",
+                    row.did.as_ref().map(ToString::to_string).unwrap_or_default()
+                ),
                 Some(key) => match key.split_once(':') {
                     Some(("file", uri)) => {
                         format!(

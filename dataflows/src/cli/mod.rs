@@ -13,6 +13,7 @@ pub mod demo;
 pub mod exit;
 pub mod explain;
 pub mod gaps;
+pub mod hub;
 pub mod ledger;
 pub mod logging;
 pub mod output;
@@ -67,6 +68,8 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List what a hub has published and what did not arrive of it, and ask for it
     Gaps(gaps::GapsArgs),
+    /// List and release what a hub holds under embargo
+    Hub(hub::HubArgs),
     /// Look after the ledger
     Ledger(ledger::LedgerArgs),
     /// List, verify and look into checkpoints
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Complete(args) => complete::complete(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Gaps(args) => gaps::gaps(&args),
+        Command::Hub(args) => hub::hub(&args),
         Command::Ledger(args) => ledger::ledger(&args),
         Command::Checkpoint(args) => checkpoint::checkpoint(&args),
         Command::Demo(args) => return demo::demo(args).unwrap_or_else(|error| exit::report(&error).into()),

@@ -10,6 +10,7 @@
 pub mod checkpoint;
 pub mod ctrl_ingestd;
 pub mod federation;
+pub mod hub;
 pub mod node;
 pub mod overrides;
 pub mod problem;
@@ -21,6 +22,7 @@ pub mod views;
 
 pub use checkpoint::Checkpoint;
 pub use federation::{Gaps, Outcomes};
+pub use hub::{Asking, Hub};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
     Config, Http, Identify, Limits, Log, LogFormat, LogLevel, Prefix, Route, RseSettings, Shutdown,
@@ -31,12 +33,13 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 19] = [
+pub const SECTIONS: [&str; 20] = [
     "source",
     "ledger",
     "rses",
     "routes",
     "repositories",
+    "hub",
     "record",
     "gaps",
     "outcomes",

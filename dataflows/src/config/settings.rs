@@ -6,6 +6,7 @@
 use super::{
     checkpoint::Checkpoint,
     federation::{Gaps, Outcomes},
+    hub::Hub,
     views::Views,
 };
 use crate::cluster::ClusterSettings;
@@ -35,6 +36,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The Butler repositories, by names of your choice.
     pub repositories: BTreeMap<String, ButlerSettings>,
+    /// The hub, in place of routes and repositories: where Rucio is, its events are published for each RSE.
+    pub hub: Option<Hub>,
     /// What `dbb record --to-kafka` publishes to.
     pub record: Record,
     /// What a hub has published and what did not arrive of it.
@@ -73,6 +76,7 @@ impl Default for Config {
             rses: BTreeMap::new(),
             routes: Vec::new(),
             repositories: BTreeMap::new(),
+            hub: None,
             record: Record::default(),
             gaps: None,
             outcomes: None,

@@ -380,3 +380,49 @@ fn one_source_of_events_is_enough_and_its_faults_are_named_by_key() {
         ]
     );
 }
+
+const HUB: &str = r#"
+source:
+  kafka: {brokers: [kafka.example.org:9092], group_id: dbb-hub, topics: [rucio-events]}
+ledger: {url: "sqlite:/var/lib/dbb/ledger.sqlite"}
+hub:
+  publish: {kafka: {brokers: [kafka.example.org:9092]}, sent_log: {folder: /var/lib/dbb/sent}}
+  lookup: {rucio: {url: "https://rucio.example.org", account: dbb, auth: {token_file: /run/dbb/token}}}
+"#;
+
+#[test]
+fn a_hub_is_a_short_file_too() {
+    let loaded = read(HUB).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let hub = loaded.config.hub.unwrap();
+    assert_eq!(hub.topics.landed, "{rse}-{scope}");
+    assert_eq!(hub.asking.max_files, 500);
+}
+
+#[test]
+fn a_hub_that_could_mislead_sites_is_refused() {
+    let with = |more: &str| complaints(&format!("{HUB}{more}"));
+    assert_eq!(
+        with("  topics: {deletions: \"\", files: \"\", dead_letters: \"a b\"}\n"),
+        [
+            "site.yaml:8: hub.topics.deletions: is empty: sites would read what they must not register",
+            "site.yaml:8: hub.topics.files: is empty: sites would read what they must not register",
+            "site.yaml:8: hub.topics.files: is the same as `deletions`",
+            "site.yaml:8: hub.topics.dead_letters: `a b` is no name of a topic",
+        ]
+    );
+    assert_eq!(
+        with("  embargoes: [{name: early, partners: []}]\n"),
+        ["site.yaml:8: hub.embargoes[0].partners: is empty: the embargo would hold nothing"]
+    );
+    let workers = with("workers: 8\n");
+    assert_eq!(
+        workers,
+        ["site.yaml:7: hub.lookup.threads: must be at least `workers`, 8"]
+    );
+    let both = with("repositories: {main: {butler: /repo/main}}\n");
+    assert!(
+        both[0].contains("repositories: has no place beside `hub`"),
+        "{both:?}"
+    );
+}

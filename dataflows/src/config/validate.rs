@@ -14,10 +14,11 @@ use crate::{
     views::Name,
 };
 use dbb_operators::{
+    hub::topics::is_name,
     mapping::{self, MappingError, Selector},
     views::placement,
 };
-use dbb_sinks::butler::ButlerError;
+use dbb_sinks::{butler::ButlerError, lookup::LookUpError};
 use std::collections::BTreeMap;
 
 /// Most events in flight: a repository remembers what it applied to twice as many files, so that the story of
@@ -53,6 +54,7 @@ pub fn validate(config: &Config, origin: &dyn Fn(&str) -> Origin) -> Findings {
     check.repositories(config);
     check.gaps(config);
     check.outcomes(config);
+    check.hub(config);
     check.views(config);
     check.checkpoint(config);
     check.numbers(config);
@@ -209,10 +211,12 @@ impl Check<'_> {
     }
 
     fn routes(&mut self, config: &Config) {
-        // With views, or somebody to tell, there is something to do without them, and what gives each event once may be
-        // there to be recorded.
-        let other =
-            config.views.are_kept() || config.outcomes.is_some() || config.source.read_once().is_some();
+        // With views, at a hub, or with somebody to tell, there is something to do without them, and what gives each event
+        // once may be there to be recorded.
+        let other = config.views.are_kept()
+            || config.hub.is_some()
+            || config.outcomes.is_some()
+            || config.source.read_once().is_some();
         if config.routes.is_empty() && !other {
             let hint = "write `routes: [{rse: ..., repositories: [...]}]`";
             self.error("routes", "there is none: every file would be a dead letter")
@@ -301,7 +305,7 @@ impl Check<'_> {
 
     fn repositories(&mut self, config: &Config) {
         let recorded = config.source.read_once().is_some() && config.routes.is_empty();
-        let other = config.views.are_kept() || config.outcomes.is_some() || recorded;
+        let other = config.views.are_kept() || config.hub.is_some() || config.outcomes.is_some() || recorded;
         if config.repositories.is_empty() && !other {
             let hint = "write `repositories: {main: {butler: /path/to/repository}}`";
             self.error("repositories", "there is none").hint = Some(hint.into());
@@ -363,6 +367,72 @@ impl Check<'_> {
         }
     }
 
+    fn hub(&mut self, config: &Config) {
+        let Some(hub) = &config.hub else { return };
+        for (key, is_given) in [
+            ("routes", !config.routes.is_empty()),
+            ("repositories", !config.repositories.is_empty()),
+        ] {
+            if is_given {
+                self.error(key, "has no place beside `hub`").hint =
+                    Some("a hub publishes, a site registers files: run one process for each".into());
+            }
+        }
+        let topics = &hub.topics;
+        for (key, suffix) in [("deletions", &topics.deletions), ("files", &topics.files)] {
+            if suffix.is_empty() {
+                let message = "is empty: sites would read what they must not register";
+                self.error(&format!("hub.topics.{key}"), message);
+            }
+        }
+        if topics.deletions == topics.files {
+            self.error("hub.topics.files", "is the same as `deletions`");
+        }
+        for part in ["{rse}", "{scope}"] {
+            if !topics.landed.contains(part) {
+                let message = format!("has no `{part}`: several of them would share a topic");
+                self.warning("hub.topics.landed", message);
+            }
+        }
+        if !is_name(&topics.dead_letters) {
+            let message = format!("`{}` is no name of a topic", topics.dead_letters);
+            self.error("hub.topics.dead_letters", message);
+        }
+        if let Err(error) = hub.publish.validate() {
+            self.error("hub.publish", error.to_string());
+        }
+        if let Some(lookup) = &hub.lookup {
+            match lookup.validate() {
+                Err(LookUpError::Settings { field, problem }) => {
+                    self.error(&format!("hub.lookup.{field}"), problem);
+                }
+                Err(error) => drop(self.error("hub.lookup", error.to_string())),
+                Ok(()) if lookup.threads < config.workers => {
+                    let message = format!("must be at least `workers`, {}", config.workers);
+                    self.error("hub.lookup.threads", message);
+                }
+                Ok(()) => {}
+            }
+        }
+        if !(1..=MOST_DATASETS).contains(&hub.asking.max_files) {
+            let message = format!("must be 1 to {MOST_DATASETS}, not {}", hub.asking.max_files);
+            self.error("hub.asking.max_files", message);
+        }
+        if config.limits.max_in_flight_events < hub.asking.max_files {
+            let message = format!(
+                "must be at least `hub.asking.max_files`, {}",
+                hub.asking.max_files
+            );
+            self.error("limits.max_in_flight_events", message).hint = Some("no look-up could fill".into());
+        }
+        for (i, embargo) in hub.embargoes.iter().enumerate() {
+            if embargo.partners.is_empty() {
+                let message = "is empty: the embargo would hold nothing";
+                self.error(&format!("hub.embargoes[{i}].partners"), message);
+            }
+        }
+    }
+
     fn views(&mut self, config: &Config) {
         let views = &config.views;
         let known = || Name::ALL.into_iter().map(Name::as_str);
@@ -398,7 +468,7 @@ impl Check<'_> {
             self.error("views.policies", error.to_string());
         }
         let places = views.keep == ["all"] || views.keep.iter().any(|word| word == Name::Placement.as_str());
-        if !views.policies.is_empty() && !places {
+        if !views.policies.is_empty() && !places && config.hub.is_none() {
             self.warning("views.policies", "nothing looks at them: `placement` is not kept");
         }
     }

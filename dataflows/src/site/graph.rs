@@ -1,6 +1,7 @@
 //! The graph of the site dataflow, as one worker builds it.
 
 use super::{
+    hub,
     keeping::Kept,
     late::late,
     live::{Ear, LATENESS_WINDOW_US},
@@ -20,7 +21,7 @@ use crate::{
 use dbb_events::{Entry, Request, Settled};
 use dbb_operators::{
     Batching, Classified, Epoch,
-    decode::decode,
+    decode::{Role, decode},
     deliver::{Delivery, Lane, deliver},
     identify::{Remember, identify},
     publish::{heard, publish, publish_missing, publish_offsets},
@@ -161,13 +162,17 @@ pub(super) fn build(
             now,
         );
 
+        let role = match &shared.hub {
+            Some(leg) => Role::Hub(Arc::clone(&leg.topics)),
+            None => Role::Site(Arc::clone(&shared.mapping)),
+        };
         let seen = Arc::clone(shared);
         let files: Arc<str> = "files".into();
         let listening = ear.clone();
         let mut decoded = decode(
             scope.concatenate([records, again]),
+            role,
             shared.counted_to.clone(),
-            Arc::clone(&shared.mapping),
             wanted,
             move |incoming, created_at| {
                 if let Some(ear) = &listening {
@@ -191,7 +196,7 @@ pub(super) fn build(
                 match classified {
                     Classified::Nobodys(reason) => seen.metrics.not_for_us(&reason.as_str().into(), 1),
                     Classified::DeadLetter(letter) => seen.metrics.dead_letter(letter),
-                    Classified::Arrival(_) => {}
+                    Classified::Arrival(_) | Classified::Outgoing(_) => {}
                 }
             },
         );
@@ -225,11 +230,22 @@ pub(super) fn build(
             seconds: shared.remember_seconds,
             epochs: live.and_then(|live| live.settings.remember),
         };
-        let arrivals = identify(arrivals, remember, keep, move |_| {
+        let on_repeat = move || {
             repeats.tally.repeat();
             repeats.metrics.repeats(1);
-        })
-        .probe_with(&followed);
+        };
+        // Either is without anything: a hub has no arrivals, and a site tells nobody.
+        let (arrivals, published) = match &shared.hub {
+            Some(leg) => {
+                let outgoing = identify(decoded.outgoing, remember, keep, move |_| on_repeat());
+                let entries = hub::build(outgoing.probe_with(&followed), leg, shared);
+                (arrivals, Some(entries))
+            }
+            None => {
+                let arrivals = identify(arrivals, remember, keep, move |_| on_repeat());
+                (arrivals.probe_with(&followed), None)
+            }
+        };
         let landed = is_told.then(|| arrivals.clone());
         let arrivals = if is_told {
             arrivals.filter(|_| false)
@@ -254,6 +270,7 @@ pub(super) fn build(
             .map(|settled| Entry::Settled(Box::new(settled)));
         let mut entries = vec![decoded.entries, unroutable, outcomes];
         entries.extend(sequenced.map(|sequenced| sequenced.entries));
+        entries.extend(published);
         if let Some(live) = live {
             let noticed = Counters::default();
             let noticing = noticed.clone();

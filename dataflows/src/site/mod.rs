@@ -16,6 +16,7 @@ mod backlog;
 mod catalogue;
 mod graph;
 mod history;
+mod hub;
 mod join;
 mod keeping;
 mod late;
@@ -214,6 +215,7 @@ fn run_as(
     let (outcomes, outcomes_thread) = telling::outcomes(config, place, &control, &metrics)?.unzip();
     let outcomes_thread = outcomes_thread.flatten();
     let (butlers, repositories) = threads::repositories(config, place, &metrics)?;
+    let (leg, hub) = hub::start(config, place, &control)?.unzip();
     let shared = Arc::new(Shared {
         sources: Mutex::new(sources.into_iter().map(Some).collect()),
         place,
@@ -243,6 +245,7 @@ fn run_as(
         patience: Duration::from_secs(config.shutdown.drain_seconds),
         kept,
         routes_any: !config.routes.is_empty(),
+        hub: leg,
     });
     let mut watch = watch::Watch::new(watch::Watched {
         control: Arc::clone(&control),
@@ -255,6 +258,7 @@ fn run_as(
             .iter()
             .map(|r| (Arc::clone(&r.name), Arc::clone(&r.stats)))
             .collect(),
+        hub: hub.as_ref().map(hub::Threads::watched),
         ledger,
         lag,
         checkpoints: keepers.as_ref().map(keeping::Keepers::status),
@@ -294,6 +298,9 @@ fn run_as(
     asking.into_iter().for_each(asking::Asking::join);
     outcomes_thread.into_iter().for_each(OutcomesThread::join);
     repositories.into_iter().for_each(threads::Repository::join);
+    if let Some(hub) = hub {
+        hub.join();
+    }
     ledger_thread.join();
     report.unreadable_parts = control.faults();
     if options.run_once {

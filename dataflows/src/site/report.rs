@@ -91,7 +91,7 @@ impl Tallied {
                 *not_for_us.entry(reason.as_str()).or_default() += 1;
             }
             Classified::DeadLetter(_) => self.dead_letter(),
-            Classified::Arrival(_) => {}
+            Classified::Arrival(_) | Classified::Outgoing(_) => {}
         }
     }
 

@@ -55,6 +55,7 @@ pub(super) struct Watched {
     /// Where outcomes are told.
     pub(super) outcomes_health: Option<OutcomesHealth>,
     pub(super) repositories: Vec<(Arc<str>, Arc<ButlerStats>)>,
+    pub(super) hub: Option<super::hub::Watched>,
     pub(super) ledger: Ledger,
     pub(super) lag: Lag,
     /// How checkpoints are doing, where they are kept.
@@ -247,6 +248,9 @@ impl Watch {
             on.metrics.bad_headers(statistics.snapshot().bad_headers_total);
         }
         self.look_at_repositories();
+        if let Some(hub) = &self.on.hub {
+            hub.tell(&self.on.metrics, &self.on.health);
+        }
         if !self.on.shared.place.is_first() {
             // One process tells of the ledger that all share.
             return;

@@ -3,6 +3,7 @@
 use super::{
     catalogue::Catalogue,
     graph::{self, Probes},
+    hub::Leg,
     keeping::Kept,
     listings::Listed,
     live::Live,
@@ -73,6 +74,8 @@ pub(super) struct Shared {
     pub(super) kept: Option<Kept>,
     /// Without a route no file is meant for any repository.
     pub(super) routes_any: bool,
+    /// What a hub has in place of repositories.
+    pub(super) hub: Option<Leg>,
 }
 
 impl Shared {

@@ -73,6 +73,12 @@ impl Kafka {
     /// Its password.
     pub const PASSWORD: &str = "correct horse";
 
+    /// The process ids of its brokers that run.
+    pub fn process_ids(&self) -> Vec<u32> {
+        let processes = self.brokers.iter().filter_map(|broker| broker.process.as_ref());
+        processes.map(Process::id).collect()
+    }
+
     /// One broker without security.
     pub fn start() -> Result<Self> {
         Self::with(KafkaOptions::default())

@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod rucio;
+mod rucio_stub;
 mod s3;
 mod stomp;
 mod topics;
@@ -32,6 +33,7 @@ pub use postgres::Postgres;
 pub use process::{Process, Program};
 pub use proxy::Proxy;
 pub use rucio::{Rucio, RucioOptions};
+pub use rucio_stub::{Metadata, RucioStub};
 pub use s3::S3;
 pub use stomp::{Stomp, StompFrame};
 

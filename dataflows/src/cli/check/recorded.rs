@@ -2,8 +2,14 @@
 
 use super::Ticks;
 use crate::{cli::rows::shown, config::Config, site};
-use dbb_events::{DeadLetter, Place, Reason};
-use dbb_operators::{Classified, Incoming, classify::classify, mapping::Mapping, route::requests_for};
+use dbb_events::{Class, DeadLetter, Outgoing, Place, Reason};
+use dbb_operators::{
+    Classified, Incoming,
+    classify::classify,
+    hub::{self, Namer},
+    mapping::Mapping,
+    route::requests_for,
+};
 use dbb_sources::{Extent, LogSettings, OffsetStore, Offsets, Polled};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -14,6 +20,10 @@ const AT_ONCE: usize = 1024;
 pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> anyhow::Result<()> {
     let mapping = site::mapping(config)?;
     let mut found = Found::default();
+    let mut namer = config
+        .hub
+        .as_ref()
+        .map(|hub| Namer::new(Arc::new(hub.topics.clone())));
     let settings = LogSettings::of(logs.iter().cloned());
     for mut source in dbb_sources::log::open(&settings, 0..1, 1, Arc::new(NoOffsets), Extent::default())? {
         let mut batch = Vec::new();
@@ -21,15 +31,16 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
             let polled = source.poll(&mut batch, AT_ONCE)?;
             let read_at = crate::cli::now();
             for received in batch.drain(..) {
-                found.add(
-                    &Incoming {
-                        received,
-                        read_at,
-                        again: None,
-                        known: false,
-                    },
-                    &mapping,
-                );
+                let incoming = Incoming {
+                    received,
+                    read_at,
+                    again: None,
+                    known: false,
+                };
+                match &mut namer {
+                    Some(namer) => found.publish(&incoming, namer),
+                    None => found.add(&incoming, &mapping),
+                }
             }
             if polled != Polled::More {
                 break;
@@ -43,14 +54,46 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
 #[derive(Debug, Default)]
 struct Found {
     records: u64,
-    /// By repository.
+    /// By repository, or by what a topic is for and the topic.
     routed: BTreeMap<Arc<str>, u64>,
+    /// Files whose labels would be looked up, by the topic that they go to if they are for a Butler.
+    asked: BTreeMap<Arc<str>, u64>,
+    /// What no topic is for: how many, and the first.
+    unroutable: BTreeMap<String, (u64, Place)>,
     nobodys: BTreeMap<&'static str, u64>,
     /// By reason, and by the sentence where there are few: how many, and the first.
     refused: BTreeMap<(Reason, String), (u64, Place, String)>,
 }
 
 impl Found {
+    fn publish(&mut self, incoming: &Incoming, namer: &mut Namer) {
+        self.records += 1;
+        let decoded = dbb_events::decode(&incoming.received.body);
+        match hub::judge::judge(incoming, &decoded, namer) {
+            Classified::Outgoing(outgoing) => self.published(*outgoing, namer),
+            other => self.other(other),
+        }
+    }
+
+    fn published(&mut self, outgoing: Outgoing, namer: &mut Namer) {
+        if outgoing.class == Class::DeadLetter {
+            let no = namer
+                .names(outgoing.rse.as_str(), &outgoing.did.scope)
+                .as_ref()
+                .err();
+            let why = no.map(ToString::to_string).unwrap_or_default();
+            self.unroutable.entry(why).or_insert((0, outgoing.place)).0 += 1;
+            return;
+        }
+        let is_asked = outgoing.class == Class::Landed && !outgoing.labelled;
+        let counts = if is_asked {
+            &mut self.asked
+        } else {
+            &mut self.routed
+        };
+        *counts.entry(outgoing.topic).or_default() += 1;
+    }
+
     fn add(&mut self, incoming: &Incoming, mapping: &Mapping) {
         self.records += 1;
         match classify(incoming, mapping) {
@@ -62,8 +105,15 @@ impl Found {
                 }
                 Err(letter) => self.refuse(*letter),
             },
+            other => self.other(other),
+        }
+    }
+
+    fn other(&mut self, classified: Classified) {
+        match classified {
             Classified::DeadLetter(letter) => self.refuse(*letter),
             Classified::Nobodys(reason) => *self.nobodys.entry(reason.as_str()).or_default() += 1,
+            Classified::Arrival(_) | Classified::Outgoing(_) => {}
         }
     }
 
@@ -84,6 +134,14 @@ impl Found {
         ticks.good(format!("{} recorded events read", self.records));
         for (target, count) in self.routed {
             ticks.good(format!("{count} go to {target}"));
+        }
+        for (topic, count) in self.asked {
+            ticks.good(format!(
+                "{count} go to {topic}, or to the topic of files beside it: their labels are looked up"
+            ));
+        }
+        for (why, (count, place)) in self.unroutable {
+            ticks.doubt(format!("{count} dead letters, as at {place}: {}", shown(&why)));
         }
         for (reason, count) in self.nobodys {
             ticks.note(format!("{count} not for us: {reason}"));

@@ -141,7 +141,9 @@ fn until_committed(kafka: &Kafka, told: usize) {
         .expect("a consumer");
     wait_until("all is committed", PATIENCE, || {
         let mut asked = TopicPartitionList::new();
-        (0..PARTITIONS).for_each(|partition| drop(asked.add_partition(TOPIC, partition)));
+        for partition in 0..PARTITIONS {
+            asked.add_partition(TOPIC, partition);
+        }
         let committed = consumer.committed_offsets(asked, Duration::from_secs(30))?;
         let offsets = committed
             .elements()

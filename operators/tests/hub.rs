@@ -261,7 +261,7 @@ fn note(seen: &mut Seen, entry: &Entry) {
                 *seen.counts.entry(word.to_string()).or_default() += count;
             }
         }
-        Entry::Settled(_) => unreachable!("there is no Butler here"),
+        Entry::Settled(_) | Entry::Numbers(_) => unreachable!("there is no site here"),
     }
 }
 

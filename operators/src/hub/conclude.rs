@@ -29,6 +29,8 @@ pub struct Rules {
 
 /// What becomes of an event.
 #[derive(Debug, Clone, PartialEq)]
+// Nearly every event is published, and is moved once: a box for each would cost more.
+#[allow(clippy::large_enum_variant)]
 pub enum Concluded {
     /// It is published, in the topic that it names.
     Publish(Outgoing),

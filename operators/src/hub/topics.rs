@@ -158,11 +158,14 @@ pub struct Names {
     files: Arc<str>,
 }
 
+/// By scope.
+type OfRse = HashMap<Box<str>, Result<Names, NoTopic>>;
+
 /// What one worker knows of names.
 pub struct Namer {
     settings: Arc<TopicSettings>,
     dead_letters: Arc<str>,
-    known: HashMap<Box<str>, HashMap<Box<str>, Result<Names, NoTopic>>>,
+    known: HashMap<Box<str>, OfRse>,
     count: usize,
 }
 

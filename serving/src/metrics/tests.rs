@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use bytes::Bytes;
-use dbb_events::{Action, Did, EventId, Kind, Place, Reason, Refusal, Request, Rse, Verified};
+use dbb_events::{Action, Class, Did, EventId, Kind, Place, Reason, Refusal, Request, Rse, Verified};
 
 fn settled(outcome: Outcome) -> Settled {
     let request = Request {
@@ -43,9 +43,54 @@ fn settled(outcome: Outcome) -> Settled {
     }
 }
 
+/// What a hub tells: published, held, unexpected, looked up.
+fn of_a_hub(metrics: &Metrics) {
+    let request = settled(Outcome::Published).request;
+    let sent = Sent {
+        outgoing: Outgoing {
+            event: request.event,
+            place: request.place,
+            event_type: request.event_type,
+            did: request.did,
+            rse: request.rse,
+            url: Some(request.url),
+            source_url: None,
+            dataset: None,
+            class: Class::Landed,
+            labelled: false,
+            topic: "IN2P3_RAW_DISK-raw".into(),
+            created_at: request.created_at,
+            landed_at: None,
+            appended_at: None,
+            read_at: request.read_at,
+            again: None,
+            body: Bytes::new(),
+            source: Bytes::new(),
+        },
+        outcome: Outcome::Waiting {
+            dependency: Dependency::Embargo,
+            not_before: Micros(0),
+            detail: "x".into(),
+            counts: false,
+        },
+        at: request.read_at,
+    };
+    metrics.sent(&sent);
+    metrics.unexpected(&sent.outgoing, "tracts");
+    metrics.publishing(&Publishing {
+        published: [(("IN2P3_RAW_DISK-raw".into(), Class::Landed), 12)].into(),
+        ..Publishing::default()
+    });
+    metrics.looked_up(&LookedUp {
+        requests: (3, 1),
+        ..LookedUp::default()
+    });
+}
+
 /// One of everything.
 fn full() -> Metrics {
     let metrics = Metrics::new("1.2.3");
+    of_a_hub(&metrics);
     let name: Arc<str> = "main".into();
     metrics.received(&"T".into(), 3);
     metrics.settled(&settled(Outcome::Ingested));
@@ -114,6 +159,10 @@ fn what_happens_is_what_is_counted() {
         "dbb_stage_seconds_sum{stage=\"appended_to_read\"} 0.1",
         "dbb_stage_seconds_sum{stage=\"read_to_settled\"} 0.4",
         "dbb_stage_seconds_sum{stage=\"landed_to_settled\"} 3.0",
+        "dbb_published_records_total{topic=\"IN2P3_RAW_DISK-raw\",class=\"landed\"} 12",
+        "dbb_unpublished_records_total{reason=\"embargo\"} 1",
+        "dbb_unexpected_files_total{rse=\"IN2P3_RAW_DISK\",policy=\"tracts\"} 1",
+        "dbb_rucio_failed_requests_total 1",
         "dbb_build_info{version=\"1.2.3\"} 1",
     ] {
         assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");

@@ -1,4 +1,4 @@
-//! MirrorMaker 2 between two Kafkas, with the configuration that a site is given, `deploy/mirrormaker/`.
+//! MirrorMaker 2 between two Kafkas, with the configuration that a site is given, `deploy/federation/`.
 //!
 //! ```text
 //!   "usdf" --the site's topics--> "frdf"
@@ -46,7 +46,7 @@ impl Mirror {
     /// Starts it from `usdf` to `frdf` and back, for the topics of RSEs whose names begin with `FRDF_`.
     pub fn start(usdf: &Kafka, frdf: &Kafka) -> Result<Self> {
         let folder = scratch("mirror")?;
-        let path = root().join("deploy/mirrormaker/frdf.properties");
+        let path = root().join("deploy/federation/mirrormaker.properties");
         let theirs =
             fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
         let addresses = format!(

@@ -262,8 +262,8 @@ brokers = 127.0.0.1
 port = {broker}
 nonssl_port = {broker}
 use_ssl = False
-username =
-password =
+username = hermes
+password = hermes
 destination = {destination}
 ",
         user = Rucio::USER,
@@ -326,12 +326,18 @@ fn replace(text: &mut String, section: &str, option: &str, value: &str) -> Resul
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::{ActiveMq, Stomp};
+    use std::collections::BTreeSet;
 
     #[test]
-    fn what_a_rule_asks_for_is_copied_and_told_and_what_nobody_wants_is_removed_and_told() {
+    fn what_a_rule_asks_for_is_copied_what_nobody_wants_is_removed_and_hermes_tells_of_both() {
         let postgres = Postgres::start().unwrap();
+        let broker = ActiveMq::start().unwrap();
+        let mut monitoring = Stomp::connect(broker.port(), &[]).unwrap();
+        monitoring.subscribe("/topic/rucio.events", &[]).unwrap();
         let options = RucioOptions {
             tls: true,
+            broker: Some((broker.port(), "/topic/rucio.events".into())),
             ..RucioOptions::default()
         };
         let mut rucio = Rucio::with(&postgres, "rucio", &options).unwrap();
@@ -362,11 +368,27 @@ mod tests {
         rucio.expire(rule.as_str().unwrap()).unwrap();
         rucio.reap().unwrap();
         assert!(!frdf.join("raw/night/1.fits").exists());
-        let told = "SELECT string_agg(event_type, ' ' ORDER BY created_at) FROM messages";
-        assert_eq!(
-            postgres.sql("rucio", told).unwrap(),
-            "transfer-queued transfer-submitted transfer-done deletion-done"
-        );
+
+        let waiting = "SELECT count(*) FROM messages";
+        assert_eq!(postgres.sql("rucio", waiting).unwrap(), "4");
+        rucio.daemon("hermes").unwrap();
+        assert_eq!(postgres.sql("rucio", waiting).unwrap(), "0");
+        let told: BTreeSet<String> = (0..4)
+            .map(|_| {
+                let message = monitoring.receive(LIMIT).unwrap().unwrap();
+                let event: Value = serde_json::from_slice(&message.body).unwrap();
+                assert_eq!(event["payload"]["name"], "night/1.fits");
+                event["event_type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        let right = [
+            "deletion-done",
+            "transfer-done",
+            "transfer-queued",
+            "transfer-submitted",
+        ];
+        assert!(told.iter().eq(right), "{told:?}");
+
         rucio.kill_server().unwrap();
         rucio.start_server().unwrap();
         let metadata = rucio

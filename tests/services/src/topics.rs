@@ -4,7 +4,9 @@ use crate::{Kafka, wait_until};
 use anyhow::{Result, anyhow, ensure};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    admin::{
+        AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    },
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
@@ -56,6 +58,18 @@ impl Kafka {
         all_done(block_on(self.admin()?.delete_topics(&[name], &options()))?)
     }
 
+    /// Gives a topic settings of its own; those not given become the broker's.
+    pub fn set_topic(&self, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let mut config = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in settings {
+            config = config.set(key, value);
+        }
+        for result in block_on(self.admin()?.alter_configs([&config], &options()))? {
+            result.map_err(|(_, code)| anyhow!("topic {name}: {code}"))?;
+        }
+        Ok(())
+    }
+
     /// Makes a partition forget its records below `offset`, as retention does.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let mut list = TopicPartitionList::new();
@@ -103,6 +117,15 @@ impl Kafka {
             Some(error) => Err(anyhow!("could not produce: {error}")),
             None => Ok(()),
         }
+    }
+
+    /// How many partitions a topic has.
+    pub fn partitions(&self, topic: &str) -> Result<i32> {
+        let metadata = self.client()?.fetch_metadata(Some(topic), LIMIT)?;
+        Ok(metadata
+            .topics()
+            .first()
+            .map_or(0, |topic| topic.partitions().len()) as i32)
     }
 
     /// The offset after the last record of a partition.

@@ -10,6 +10,12 @@ demo:
 	@$(if $(KAFKA),cargo run --quiet --package dbb-test-services --example with_kafka --) \
 		cargo run --quiet --package dbb -- demo --python .venv/bin/python $(if $(KAFKA),--kafka '{brokers}')
 
+# make federation: Rucio moves files from one facility to another, a hub tells of it, a Butler has them; links break
+.PHONY: federation
+federation:
+	@scripts/setup build python kafka postgres activemq rucio
+	@cargo test --quiet --locked --package dbb-tests --test end_to_end usdf_to_frdf -- --nocapture
+
 # make test: every test, against real services that it starts and stops itself
 .PHONY: test
 test: setup

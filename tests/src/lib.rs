@@ -10,6 +10,7 @@ pub mod books;
 pub mod chaos;
 pub mod cluster;
 pub mod dice;
+pub mod federation;
 pub mod fold;
 pub mod recording;
 pub mod run;
@@ -17,6 +18,7 @@ pub mod site;
 
 pub use cluster::Cluster;
 pub use dice::Dice;
+pub use federation::Federation;
 pub use recording::Recorded;
 pub use run::{Ended, Run};
 pub use site::Site;

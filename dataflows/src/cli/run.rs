@@ -43,7 +43,8 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         _ => None,
     };
     let config = &loaded.config;
-    if config.routes.is_empty() && !config.views.are_kept() && config.outcomes.is_none() {
+    let other = config.views.are_kept() || config.outcomes.is_some() || config.hub.is_some();
+    if config.routes.is_empty() && !other {
         let hint = "write `routes: [{rse: ..., repositories: [...]}]`, or record it: `dbb record`";
         let message = "no route leads anywhere: every file would be a dead letter";
         return Err(Told::new(Exit::Configuration, message, hint).into());

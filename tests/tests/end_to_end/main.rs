@@ -14,6 +14,7 @@ mod outages;
 mod outbox;
 mod record;
 mod stomp;
+mod usdf_to_frdf;
 mod views;
 
 use anyhow::Result;

@@ -176,6 +176,44 @@ impl Route {
                 .any(|(at, _)| at > 0 && own(&topic[at + 1..]))
     }
 
+    /// What the Butler may know the file by of which only scope and name are told: on Rubin's storage a file is at
+    /// `SCOPE/NAME` below the root of its RSE, and prefixes end with the root, or with the folder of the scope.
+    pub fn places(&self, scope: &str, name: &str) -> Vec<String> {
+        let mut places: Vec<String> = Vec::new();
+        let clean = |part: &str| part.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+        if !clean(scope) || !clean(name) {
+            return places;
+        }
+        for Prefix { from, to } in &self.prefixes {
+            let is_of_scope = from.segments.last().is_some_and(|last| last == scope);
+            let below = if is_of_scope {
+                name.to_owned()
+            } else {
+                format!("{scope}/{name}")
+            };
+            let place = match to {
+                To::Nothing => below,
+                To::Folder(folder) => format!("{folder}{below}"),
+                To::Uri(uri) => {
+                    let segments: Vec<String> = below.split('/').map(str::to_owned).collect();
+                    format!("{uri}{}", location::encoded(&segments))
+                }
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        places
+    }
+
+    /// True for a URI of a Butler that one of the prefixes leads to.
+    pub fn leads_to(&self, uri: &str) -> bool {
+        self.prefixes.iter().any(|prefix| match &prefix.to {
+            To::Nothing => false,
+            To::Folder(start) | To::Uri(start) => uri.starts_with(start.as_str()),
+        })
+    }
+
     /// What the Butler knows the file at `url` by: the longest prefix that fits, replaced.
     ///
     /// Spelling does not matter: upper case in scheme and host, the port that is the default one anyway,

@@ -4,6 +4,7 @@ pub mod butler;
 pub mod ledger;
 pub mod lookup;
 pub mod outcomes;
+pub mod sheet;
 pub mod sink;
 mod tls;
 pub mod topics;

@@ -15,6 +15,7 @@ mod error;
 mod history;
 mod process;
 mod protocol;
+mod scan;
 mod settings;
 mod settle;
 mod sink;
@@ -25,6 +26,7 @@ pub use check::{CheckReport, check};
 pub use error::ButlerError;
 pub(crate) use history::plain;
 pub use history::{Applied, History, NoHistory};
+pub use scan::scan;
 pub use settings::{
     Allow, ButlerSettings, Patience, Removal, Transfer, TransferMode, Verify, VerifyMode, WorkerSettings,
 };

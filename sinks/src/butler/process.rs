@@ -66,6 +66,7 @@ const FILES: &[(&str, &str)] = &[
         "dbb_worker/repository.py",
         include_str!("worker/dbb_worker/repository.py"),
     ),
+    ("dbb_worker/scan.py", include_str!("worker/dbb_worker/scan.py")),
     ("dbb_worker/serve.py", include_str!("worker/dbb_worker/serve.py")),
     (
         "dbb_worker/verify.py",

@@ -3,7 +3,7 @@
 //! ```text
 //!   open   --> hello            ingest --> an answer for each item, or fatal
 //!   forget --> likewise         ping   --> pong, after asking the database
-//!   check  --> check
+//!   check  --> check            scan   --> a page of what is stored
 //!   exists --> what is known of some UUIDs
 //! ```
 
@@ -34,6 +34,8 @@ pub(super) enum Ask<'a> {
     Forget { id: u64, items: Vec<Gone> },
     /// Does the database answer?
     Ping { id: u64 },
+    /// The next page of all that is stored, or the first.
+    Scan { id: u64, begin: bool },
     /// Do the database and the storage answer, and what are they?
     Check { id: u64 },
 }
@@ -130,6 +132,12 @@ pub(super) struct Reply {
     pub(super) new_dataset_types: Vec<String>,
     #[serde(default)]
     pub(super) new_runs: Vec<String>,
+    /// Of a scan: datasets and their URIs.
+    #[serde(default)]
+    pub(super) rows: Vec<(Uuid, String)>,
+    /// Of a scan: true with the last of them.
+    #[serde(default)]
+    pub(super) done: bool,
     #[serde(flatten)]
     pub(super) about: About,
 }

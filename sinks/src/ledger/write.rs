@@ -227,7 +227,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn fold(&mut self, generation: Generation, entries: &[Entry]) -> Result<Plan, LedgerError> {
+    pub(super) fn fold(&mut self, generation: Generation, entries: &[Entry]) -> Result<Plan, LedgerError> {
         let mut fold = Fold::new(generation.0, self.settings.max_body_bytes, &self.recent);
         let mut keys: HashSet<Key> = HashSet::with_capacity(entries.len());
         let mut files: HashSet<(&Arc<str>, &Did)> = HashSet::new();
@@ -351,7 +351,7 @@ impl Ledger {
     }
 
     /// Writes the plan; the number of rows woken.
-    fn carry_out(&mut self, plan: &Plan) -> Result<u64, LedgerError> {
+    pub(super) fn carry_out(&mut self, plan: &Plan) -> Result<u64, LedgerError> {
         let store = &mut *self.store;
         let mut words: BTreeSet<&str> = BTreeSet::new();
         let mut dids: HashSet<&Did> = HashSet::new();

@@ -38,6 +38,7 @@ class Repository:
         self.allow = Allow(self.butler, settings.get("allow") or {})
         self.verifier = Verifier(settings.get("verify") or {})
         self._dataset_types: dict = {}
+        self.scan = None
         # Calls of the Butler that write, since the start.
         self.calls = 0
 

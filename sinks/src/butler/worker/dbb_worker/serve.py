@@ -1,6 +1,6 @@
 """The loop: one request a line in, one answer a line out.
 
-    open -> hello, then ingest | forget | exists | check | ping ... quit
+    open -> hello, then ingest | forget | scan | exists | check | ping ... quit
 
 A request that cannot be served is answered with `fatal`; nothing is known to be done then.
 """
@@ -89,6 +89,12 @@ def _answer(repository, request: dict) -> dict:
                 from .forget import forget
 
                 return forget(repository, request["items"])
+            case "scan":
+                from .scan import Scan
+
+                if request["begin"]:
+                    repository.scan = Scan(repository)
+                return repository.scan.page()
             case "exists":
                 return {"known": repository.exists(request["uuids"])}
             case "check":

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod reconcile;
 pub mod replay;
 pub mod runtime;
 pub mod site;

@@ -1,11 +1,15 @@
-//! `dbb ledger migrate|summary`.
+//! `dbb ledger migrate|summary|import`.
 
-use super::{ConfigFile, Exit, output};
+use super::{ConfigFile, Exit, exit::Told, output};
+use crate::{config::Config, reconcile, site};
 use clap::{Args, Subcommand};
 use dbb_events::TOPICS;
 use dbb_sinks::ledger::{self, Ledger, State, Tally};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Arguments of `dbb ledger`.
 #[derive(Debug, Args)]
@@ -20,6 +24,17 @@ enum Command {
     Migrate {
         #[command(flatten)]
         file: ConfigFile,
+    },
+    /// Make files known that were registered before the ledger was kept, so that their removal is understood
+    Import {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// A listing of replicas, as `dbb replay --listing` takes it
+        #[arg(long, value_name = "FILE")]
+        listing: PathBuf,
+        /// Only into this repository
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
     },
     /// Count events by RSE, repository and outcome
     Summary {
@@ -44,9 +59,60 @@ pub(super) fn ledger(args: &LedgerArgs) -> anyhow::Result<Exit> {
                 _ => format!("ledger {url} taken from schema {from} to {to}\n"),
             })?;
         }
+        Command::Import {
+            file,
+            listing,
+            repository,
+        } => return import(&file.load()?.config, listing, repository.as_deref()),
         Command::Summary { file, json } => summary(&mut super::open_ledger(&file.load()?.config)?, *json)?,
     }
     Ok(Exit::Ok)
+}
+
+fn import(config: &Config, listing: &Path, repository: Option<&str>) -> anyhow::Result<Exit> {
+    if let Some(name) = repository
+        && !config.repositories.contains_key(name)
+    {
+        let known: Vec<_> = config.repositories.keys().map(String::as_str).collect();
+        let hint = format!("the configuration has {}", known.join(", "));
+        return Err(Told::new(Exit::Usage, format!("there is no repository `{name}`"), hint).into());
+    }
+    let mapping = site::mapping(config)?;
+    let mut ledger = Ledger::open(&config.ledger)?;
+    let (rows, all) = reconcile::import(config, &mapping, &mut ledger, listing, repository, super::now())?;
+    let header = [
+        "repository",
+        "matched",
+        "new",
+        "in Rucio only",
+        "in the Butler only",
+        "datasets",
+    ];
+    let table = all.into_iter().map(|done| {
+        let counts = [
+            done.matched,
+            done.new,
+            done.in_rucio_only,
+            done.in_butler_only,
+            done.datasets,
+        ];
+        std::iter::once(done.repository)
+            .chain(counts.map(|count| count.to_string()))
+            .collect()
+    });
+    let mut text = format!(
+        "{} replicas listed at {}, {} of them not routed\n\n",
+        rows.replicas, rows.at, rows.unrouted
+    );
+    text.push_str(&output::table(&header, table, &[1, 2, 3, 4, 5]));
+    output::print(&text)?;
+    match rows.first_bad {
+        None => Ok(Exit::Ok),
+        Some(first) => {
+            tracing::warn!(rows = rows.bad, first, "rows of the listing cannot be read");
+            Ok(Exit::Problems)
+        }
+    }
 }
 
 fn summary(ledger: &mut Ledger, as_json: bool) -> anyhow::Result<()> {

@@ -17,6 +17,7 @@ pub mod hub;
 pub mod ledger;
 pub mod logging;
 pub mod output;
+pub mod reconcile;
 pub mod record;
 pub mod replay;
 pub mod rows;
@@ -64,6 +65,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Tell whether all of a Rucio dataset is at an RSE, and in the Butlers of its site
     Complete(complete::CompleteArgs),
+    /// Compare what Rucio has with a site's Butlers, and send again what is missing
+    Reconcile(reconcile::ReconcileArgs),
     /// List, show, retry and export events that were refused
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List what a hub has published and what did not arrive of it, and ask for it
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Complete(args) => complete::complete(&args),
+        Command::Reconcile(args) => reconcile::reconcile(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Gaps(args) => gaps::gaps(&args),
         Command::Hub(args) => hub::hub(&args),

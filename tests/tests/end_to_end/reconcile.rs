@@ -1,0 +1,206 @@
+//! What a listing tells beside the events: files from before the ledger, and files that no event told of.
+
+use crate::{removal::stored, site};
+use anyhow::{Context, Result, ensure};
+use dbb_tests::{Recorded, Site};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+/// The landings of a site, each file once, without those of which the replica cannot be told.
+fn landings(site: &Site) -> Result<Vec<Value>> {
+    let mut seen = BTreeSet::new();
+    let mut events = Vec::new();
+    for record in Recorded::of(site)?
+        .iter()
+        .filter(|record| record.is_for_a_butler())
+    {
+        let event: Value = serde_json::from_slice(&record.value)?;
+        if record.did().is_some_and(|did| seen.insert(did)) {
+            events.push(event);
+        }
+    }
+    Ok(events)
+}
+
+/// A listing as Rucio's REST interface gives it.
+fn write_listing(site: &Site, events: &[Value], with_urls: bool) -> Result<PathBuf> {
+    let mut text = "{\"listed_at\": \"2027-02-01 00:00:00\"}\n".to_owned();
+    for event in events {
+        let p = &event["payload"];
+        let rse = p["dst-rse"].as_str().context("no RSE")?;
+        let row = json!({
+            "scope": p["scope"], "name": p["name"], "bytes": p["bytes"], "adler32": p["checksum-adler"],
+            "states": {rse: "AVAILABLE"}, "rses": {rse: if with_urls { json!([p["dst-url"]]) } else { json!([]) }},
+        });
+        text.push_str(&format!("{row}\n"));
+    }
+    let path = site.path().join("listing.ndjson");
+    fs::write(&path, text)?;
+    Ok(path)
+}
+
+fn is_dimension_file(event: &Value) -> bool {
+    event["payload"]["rubin_butler"] == "dim_file"
+}
+
+#[test]
+fn files_from_before_the_ledger_are_known_by_an_import_and_leave_when_they_are_deleted() -> Result<()> {
+    let mut site = site("--files 40 --faults none")?;
+    site.run_once(&[])?.with(0)?;
+    let before = stored(&site)?.len();
+    fs::remove_file(site.path().join("ledger.sqlite"))?;
+    let events = landings(&site)?;
+    let files: Vec<&Value> = events.iter().filter(|event| !is_dimension_file(event)).collect();
+    // One that is not listed, and two that no Butler has.
+    let mut listed = events.clone();
+    let unlisted = listed
+        .iter()
+        .position(|event| !is_dimension_file(event))
+        .context("no file")?;
+    listed.remove(unlisted);
+    let mut unheard_of = files[1].clone();
+    unheard_of["payload"]["name"] = "nowhere/to/be/seen.fits".into();
+    listed.push(unheard_of);
+    for with_urls in [true, false] {
+        let listing = write_listing(&site, &listed, with_urls)?;
+        let (status, text, error) = site.dbb(
+            &["ledger", "import"],
+            &["--listing", listing.to_str().context("path")?],
+        )?;
+        ensure!(status == 0, "{text}{error}");
+        let row: Vec<u64> = text
+            .lines()
+            .find(|line| line.starts_with("main"))
+            .context("no row")?
+            .split_whitespace()
+            .flat_map(str::parse)
+            .collect();
+        let matched = files.len() as u64 - 1;
+        let dimensions = (events.len() - files.len()) as u64;
+        let new = if with_urls { matched } else { 0 };
+        ensure!(row == [matched, new, dimensions + 1, 1, before as u64], "{text}");
+    }
+    // Two are deleted, by events that do not say where they were.
+    site.set("repositories.main.removal=unstore");
+    let gone: Vec<String> = [files[2], files[3]]
+        .iter()
+        .map(|event| {
+            let p = &event["payload"];
+            let value = json!({
+                "event_type": "deletion-done", "created_at": "2027-03-01 00:00:00",
+                "payload": {"scope": p["scope"], "name": p["name"], "rse": p["dst-rse"], "url": null},
+            });
+            value.to_string()
+        })
+        .collect();
+    fs::write(site.path().join("events/0009.ndjson"), gone.join("\n") + "\n")?;
+    site.run_once(&[])?.with(0)?;
+    ensure!(site.count(|state| state.as_str() == "removed")? == 2);
+    let after = stored(&site)?;
+    for event in [files[2], files[3]] {
+        let url = event["payload"]["dst-url"].as_str().context("no URL")?;
+        let name = url.rsplit('/').next().context("no name")?;
+        ensure!(
+            !after.iter().any(|uri| uri.contains(name)),
+            "{name} is still stored"
+        );
+    }
+    ensure!(after.len() < before);
+    Ok(())
+}
+
+#[test]
+fn an_empty_butler_is_filled_from_a_listing_and_sidecar_documents() -> Result<()> {
+    let mut site = site("--files 40 --faults none")?;
+    let events = landings(&site)?;
+    // What a hub would have looked up lies beside each file, and no event will ever be read.
+    let config = fs::read_to_string(site.config())?;
+    let rses: Value = serde_json::from_str(
+        config
+            .lines()
+            .find_map(|line| line.strip_prefix("rses: "))
+            .context("no RSEs")?,
+    )?;
+    let mut prefixes = Vec::new();
+    for (_, settings) in rses.as_object().context("no RSEs")? {
+        prefixes.extend(settings["prefixes"].as_array().context("no prefixes")?.clone());
+    }
+    for event in &events {
+        let p = &event["payload"];
+        let url = p["dst-url"].as_str().context("no URL")?;
+        let path = prefixes
+            .iter()
+            .find_map(|prefix| {
+                let rest = url.strip_prefix(prefix["from"].as_str()?)?;
+                Some(format!("{}{rest}", prefix["to"].as_str()?))
+            })
+            .context("no prefix fits")?;
+        let labels = json!({"rubin_butler": p["rubin_butler"], "rubin_sidecar": p["rubin_sidecar"]});
+        fs::write(format!("{path}.labels.json"), labels.to_string())?;
+    }
+    let lookup = site.path().join("lookup.yaml");
+    let documents = json!({"documents": {"prefixes": prefixes, "one_per_file": ["{name}.labels.json"]}});
+    fs::write(&lookup, documents.to_string())?;
+    fs::rename(site.path().join("events"), site.path().join("unread"))?;
+    fs::create_dir(site.path().join("events"))?;
+    let listing = write_listing(&site, &events, true)?;
+    let paths = [
+        listing.to_str().context("path")?,
+        lookup.to_str().context("path")?,
+    ];
+    let reconcile = |site: &Site, rse: &str, more: &[&str]| {
+        let mut arguments = vec!["--rse", rse, "--listing", paths[0], "--rucio", paths[1]];
+        arguments.extend(more);
+        site.dbb(&["reconcile"], &arguments)
+    };
+    let rses: Vec<&String> = rses.as_object().context("no RSEs")?.keys().collect();
+    let mut missing = 0;
+    for rse in &rses {
+        let here = events
+            .iter()
+            .filter(|event| event["payload"]["dst-rse"] == ***rse)
+            .count();
+        let (status, text, error) = reconcile(&site, rse, &["--dry-run", "--json"])?;
+        ensure!(status == i32::from(here > 0), "{status}: {text}{error}");
+        let told: Value = serde_json::from_str(&text)?;
+        let counts = &told["repositories"]["main"];
+        ensure!(
+            here == 0 || counts["missing"] == here && counts["sent"] == 0,
+            "{here}: {text}"
+        );
+        let (status, text, error) = reconcile(&site, rse, &["--json"])?;
+        ensure!(status == i32::from(here > 0), "{status}: {text}{error}");
+        // Told again before anyone has taken them up: nothing is sent twice.
+        let (_, text, _) = reconcile(&site, rse, &["--json"])?;
+        let told: Value = serde_json::from_str(&text)?;
+        ensure!(
+            here == 0 || told["repositories"]["main"]["waiting"] == here,
+            "{text}"
+        );
+        missing += here;
+    }
+    ensure!(missing == events.len());
+    site.set("repositories.main.patience.retry_s=1");
+    site.run_once(&[])?.with(0)?;
+    site.prove_butler()?;
+    for rse in &rses {
+        let (status, text, error) = reconcile(&site, rse, &[])?;
+        ensure!(status == 0, "{status}: {text}{error}");
+    }
+    // A file that nobody lists any more.
+    let last = events
+        .iter()
+        .rposition(|event| !is_dimension_file(event))
+        .context("no file")?;
+    let mut fewer = events.clone();
+    let unlisted = fewer.remove(last);
+    write_listing(&site, &fewer, true)?;
+    let rse = unlisted["payload"]["dst-rse"].as_str().context("no RSE")?;
+    let (status, text, _) = reconcile(&site, rse, &["--json"])?;
+    let told: Value = serde_json::from_str(&text)?;
+    ensure!(
+        status == 0 && told["repositories"]["main"]["unexpected"] == 1,
+        "{text}"
+    );
+    Ok(())
+}

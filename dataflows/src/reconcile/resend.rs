@@ -57,6 +57,7 @@ pub(super) fn request(
     let arrival = match classify(&incoming, mapping) {
         Classified::Arrival(arrival) => arrival,
         Classified::DeadLetter(letter) => return Err(letter.detail.clone()),
+        Classified::Outgoing(_) => return Err("a hub registers nothing".into()),
         Classified::Nobodys(reason) => return Err(format!("it is nobody's: {}", reason.as_str())),
     };
     let requests = requests_for(&arrival, mapping).map_err(|letter| letter.detail)?;

@@ -288,7 +288,7 @@ fn repository(
         let next = lines.next().transpose()?;
         let is_last = next.is_none();
         batch.extend(next);
-        if batch.len() < AT_ONCE && !(is_last && !batch.is_empty()) {
+        if batch.len() < AT_ONCE && (!is_last || batch.is_empty()) {
             if is_last {
                 break;
             }

@@ -10,7 +10,7 @@ use arrow::{
 use axum::body::Body;
 use bytes::Bytes;
 use dbb_operators::views::{Scan, Table, Unread};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::{
     runtime::Handle,
     sync::{
@@ -92,29 +92,34 @@ impl Making {
     /// Begins, and gives what the client will read. What breaks off ends without its last piece, so that the client
     /// can tell.
     pub(super) fn start(mut self) -> Body {
-        let (pieces, mut taken) = mpsc::channel::<Result<Bytes, Broken>>(AHEAD);
+        let (pieces, mut taken) = mpsc::channel::<Bytes>(AHEAD);
         let handle = Handle::current();
+        // Apart from the pieces, of which there may be no room for one more: it must not be lost.
+        let broken_by = Arc::new(Mutex::new(None));
+        let breaks = Arc::clone(&broken_by);
         tokio::task::spawn_blocking(move || {
             let made = self.make(&handle, &pieces);
             self.counted.ended(match &made {
                 Ok(()) => "answered",
                 Err(broken) => broken.outcome(),
             });
-            if let Err(broken) = made {
-                // Whoever has gone need not be told.
-                let _ = pieces.try_send(Err(broken));
-            }
-            drop(self.place);
+            *breaks.lock().unwrap_or_else(PoisonError::into_inner) = made.err();
+            drop((self.place, pieces));
         });
-        Body::from_stream(futures::stream::poll_fn(move |cx| taken.poll_recv(cx)))
+        Body::from_stream(futures::stream::poll_fn(move |cx| {
+            taken.poll_recv(cx).map(|piece| {
+                let broken = || broken_by.lock().unwrap_or_else(PoisonError::into_inner).take();
+                piece.map(Ok).or_else(|| broken().map(Err))
+            })
+        }))
     }
 
-    fn make(&self, handle: &Handle, pieces: &Sender<Result<Bytes, Broken>>) -> Result<(), Broken> {
+    fn make(&self, handle: &Handle, pieces: &Sender<Bytes>) -> Result<(), Broken> {
         let send = |piece: Vec<u8>| {
             if piece.is_empty() {
                 return Ok(());
             }
-            let sending = timeout_at(self.deadline, pieces.send(Ok(piece.into())));
+            let sending = timeout_at(self.deadline, pieces.send(piece.into()));
             match handle.block_on(sending) {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(_)) => Err(Broken::Gone),

@@ -90,6 +90,25 @@ fn a_misspelt_key_names_file_line_and_the_nearest_key() {
 }
 
 #[test]
+fn gaps_and_outcomes_are_on_when_their_sections_are_there_and_say_what_they_lack() {
+    let loaded = read(&format!("{SITE}gaps: {{}}\noutcomes: {{}}\n")).unwrap();
+    assert_eq!(loaded.config.followed(), ["IN2P3_RAW_DISK"]);
+    let publishes = loaded.config.publishes(None).unwrap();
+    assert_eq!(publishes.brokers, ["kafka.example.org:9092"]);
+    let text = format!(
+        "{SITE}gaps: {{requests: asks, patience_seconds: 0}}\noutcomes: {{topic: \"{{rse}} out\"}}\n"
+    );
+    assert_eq!(
+        complaints(&text),
+        [
+            "site.yaml:15:8: `gaps.requests`: does not contain `{rse}`: topics of two RSEs would be one",
+            "site.yaml:15:24: `gaps.patience_seconds`: must be 1 to 86400, not 0",
+            "site.yaml:16:12: `outcomes.topic`: `{rse} out` cannot be the name of a topic",
+        ]
+    );
+}
+
+#[test]
 fn everything_that_does_not_fit_is_reported_at_once() {
     let text = r#"
 source: {log: {paths: []}}

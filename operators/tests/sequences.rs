@@ -4,7 +4,9 @@
 use dbb_events::{Entry, Gap, Lane, Micros, Numbers, Ranges};
 use dbb_operators::{
     Epoch,
-    sequences::{Follow, Following, MOST_GAPS, Noted, Noticed, Numbered, Said, Times, sequences},
+    sequences::{
+        Follow, Following, MOST_GAPS, MOST_PIECES, Noted, Noticed, Numbered, Said, Times, sequences,
+    },
 };
 use proptest::prelude::*;
 use std::{
@@ -231,6 +233,35 @@ fn more_gaps_than_are_kept_apart_stay_exact() {
         follow.number(number + 1, (false, true), times(1), &mut |_| {});
     }
     assert_eq!(follow.missing(), 0);
+}
+
+#[test]
+fn a_record_that_another_site_asked_for_begins_no_lane() {
+    let mut follow = Follow::new(lane(0));
+    let mut missed = Vec::new();
+    follow.number(3, (false, true), times(1), &mut |noticed| missed.push(noticed));
+    follow.number(90, (false, false), times(2), &mut |noticed| missed.push(noticed));
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+#[test]
+fn a_gap_in_more_pieces_than_are_kept_is_asked_for_until_all_has_come() {
+    let mut follow = Follow::new(lane(0));
+    follow.number(1, (false, false), times(1), &mut |_| {});
+    follow.number(4002, (false, false), times(1), &mut |_| {});
+    let ways: [Vec<u64>; 2] = [(3..4000).step_by(2).collect(), (2..4002).collect()];
+    for (numbers, left) in ways.into_iter().zip([2001..4000, 0..1]) {
+        for number in numbers {
+            follow.number(number, (false, true), times(1), &mut |_| {});
+        }
+        let told = follow.take(Micros(2)).unwrap();
+        assert!(told.gaps[0].left.pieces() <= MOST_PIECES);
+        assert!(
+            left.contains(&follow.missing()),
+            "{} are missing",
+            follow.missing()
+        );
+    }
 }
 
 type Told = Arc<Mutex<BTreeMap<Lane, Books>>>;

@@ -407,11 +407,13 @@ impl ButlerSink {
 
     /// The end of a file that takes the worker down whenever it is alone with it.
     fn alone(&self, request: &Request, error: &ButlerError) -> Outcome {
-        let detail = format!(
-            "{}, each of {ALONE} times with {} alone",
-            with_causes(error),
-            request.did
-        );
+        // The place is what somebody will look at; a file that is gone may have none.
+        let which: &dyn std::fmt::Display = if request.uri.is_empty() {
+            &request.did
+        } else {
+            &request.uri
+        };
+        let detail = format!("{}, each of {ALONE} times with {which} alone", with_causes(error));
         match error {
             // Somebody else may have killed it, or the storage may hang.
             ButlerError::Died { killed: true, .. }

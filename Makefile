@@ -19,7 +19,7 @@ federation:
 # make test: every test, against real services that it starts and stops itself
 .PHONY: test
 test: setup
-	@cargo test --workspace --locked
+	@cargo test --workspace --locked --no-fail-fast
 
 # Optimised builds are for processors of 2013 or later; all of them share what is built.
 FAST = RUSTFLAGS='-C target-cpu=x86-64-v3' cargo

@@ -14,7 +14,7 @@ use std::{fmt::Write as _, path::PathBuf};
 pub struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// Try what it names: brokers, ledger, Butler repositories with their versions, folders
+    /// Try what it names: brokers, Rucio, ledger, Butler repositories with their versions, folders
     #[arg(long)]
     connect: bool,
     /// Recorded events, files or folders: say what could not be routed
@@ -191,7 +191,14 @@ fn views(config: &Config, ticks: &mut Ticks) {
             ticks.note(format!("  {}: {}", described.view.name, described.view.cost));
         }
     }
-    ticks.note("  at each start they are made again from the oldest record that the source still has");
+    match &config.checkpoint.url {
+        Some(url) => {
+            let every = config.checkpoint.every_seconds;
+            ticks.good(format!("views are kept in {url}, every {every} s: a start goes on from there"));
+        }
+        None => ticks
+            .note("  at each start they are made again from the oldest record that the source still has: checkpoint.url is not set"),
+    }
     match &config.sql.listen {
         Some(listen) => {
             let tls = if config.sql.tls.is_some() {

@@ -8,7 +8,7 @@ use crate::{
 };
 use dbb_operators::mapping::MappingError;
 use dbb_serving::ServeError;
-use dbb_sinks::{butler::ButlerError, ledger::LedgerError, topics::TopicsError};
+use dbb_sinks::{butler::ButlerError, ledger::LedgerError, lookup::LookUpError, topics::TopicsError};
 use dbb_sources::SourceError;
 use std::{
     fmt::Write as _,
@@ -122,6 +122,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             TopicsError::Stopped | TopicsError::SentLog { .. } => Some(Exit::Problems),
             other => Some(transient(other.is_transient())),
         };
+    }
+    if let Some(error) = cause.downcast_ref::<LookUpError>() {
+        return Some(transient(error.is_transient()));
     }
     if let Some(error) = cause.downcast_ref::<ServeError>() {
         return Some(transient(error.is_transient()));

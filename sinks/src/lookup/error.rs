@@ -116,6 +116,18 @@ pub enum LookUpError {
 }
 
 impl LookUpError {
+    /// True when the same request may succeed later without anyone changing anything here.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Silent { .. }
+                | Self::Broken { .. }
+                | Self::Busy { .. }
+                | Self::Failed { .. }
+        )
+    }
+
     /// True when what was asked may be the cause, so that less of it may succeed.
     pub(super) fn may_be_the_names(&self) -> bool {
         matches!(

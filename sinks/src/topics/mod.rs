@@ -9,6 +9,7 @@
 
 mod admin;
 mod backoff;
+mod check;
 mod error;
 mod figures;
 mod lanes;
@@ -24,6 +25,7 @@ mod settings;
 mod sink;
 mod wire;
 
+pub use check::{BrokersReport, check};
 pub use error::TopicsError;
 pub use figures::{CONFIRM_SECONDS, TopicsFigures, TopicsSnapshot};
 pub use lanes::{Lanes, Standing, partition_of};

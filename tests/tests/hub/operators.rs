@@ -210,3 +210,40 @@ fn check_tells_a_recording_apart_without_touching_anything() -> Result<()> {
     ensure!(status == 0 && !hub.folder.path().join("ledger.sqlite").exists() && hub.published()?.is_empty());
     Ok(())
 }
+
+#[test]
+fn check_tries_what_a_hub_asks_and_where_it_publishes() -> Result<()> {
+    let rucio = RucioStub::start(Metadata::new(), Duration::ZERO)?;
+    let hub = Hub::make("connect", &rucio, "")?;
+    let (status, said) = hub.dbb(&["check"], &["--connect"])?;
+    for wanted in [
+        "✓ the hub's topics: Kafka answers, brokers ",
+        "topic connect.dead is not there yet; it is made with its first record",
+        "✓ Rucio at http",
+    ] {
+        ensure!(said.contains(wanted), "{wanted} is not in {said}");
+    }
+    ensure!(status == 0, "{said}");
+    rucio.set_down(true);
+    let (status, said) = hub.dbb(&["check"], &["--connect"])?;
+    ensure!(
+        status == 69 && said.contains("✗ labels: Rucio at http"),
+        "{status} {said}"
+    );
+    rucio.set_down(false);
+    // Nobody listens there.
+    let config = std::fs::read_to_string(hub.config())?;
+    let bootstrap = hub.kafka.bootstrap();
+    let elsewhere = config.replace(
+        &format!("publish:\n    kafka: {{brokers: [\"{bootstrap}\"]"),
+        "publish:\n    kafka: {brokers: [\"127.0.0.1:1\"]",
+    );
+    ensure!(elsewhere != config, "{config}");
+    std::fs::write(hub.config(), elsewhere)?;
+    let (status, said) = hub.dbb(&["check"], &["--connect"])?;
+    ensure!(
+        status == 69 && said.contains("✗ the hub's topics: Kafka at 127.0.0.1:1") && said.contains("✓ Rucio"),
+        "{status} {said}"
+    );
+    Ok(())
+}

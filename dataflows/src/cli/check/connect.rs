@@ -1,8 +1,16 @@
 //! Trying the services that a configuration names.
 
 use super::Ticks;
-use crate::config::{Config, Prefix};
-use dbb_sinks::{butler, ledger::Ledger};
+use crate::{
+    checkpoint::{self, Store},
+    config::{Config, Prefix, federation::topic_of},
+};
+use dbb_sinks::{
+    butler,
+    ledger::Ledger,
+    lookup::LookUps,
+    topics::{self, ProducerSettings},
+};
 use dbb_sources::{
     kafka::{self, KafkaReport, KafkaSettings, Start},
     outbox, stomp,
@@ -14,6 +22,9 @@ pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
     source(config, ticks);
     ledger(config, ticks);
     folders(config, ticks);
+    published(config, ticks);
+    labels(config, ticks);
+    checkpoints(config, ticks);
     for (name, settings) in &config.repositories {
         repository(name, settings, ticks);
     }
@@ -159,6 +170,96 @@ fn folders(config: &Config, ticks: &mut Ticks) {
             Ok(_) => ticks.bad(format!("{folder} is no folder")),
             Err(error) => ticks.bad(format!("folder {folder}: {error}")),
         }
+    }
+}
+
+/// The brokers that are published to, each once, with the topics whose names are known beforehand.
+fn published(config: &Config, ticks: &mut Ticks) {
+    if let Some(hub) = &config.hub {
+        let dead_letters = hub.topics.dead_letters.clone();
+        brokers("the hub's topics", &hub.publish.kafka, &[dead_letters], ticks);
+    }
+    let topics_of = |template: &str| -> Vec<String> {
+        let rses = config.followed().into_iter();
+        rses.map(|rse| topic_of(template, rse).to_string()).collect()
+    };
+    if let Some(gaps) = &config.gaps
+        && let Some(kafka) = config.publishes(gaps.kafka.as_ref())
+    {
+        brokers(
+            "requests for missing records",
+            &kafka,
+            &topics_of(&gaps.requests),
+            ticks,
+        );
+    }
+    if let Some(outcomes) = &config.outcomes
+        && let Some(kafka) = config.publishes(outcomes.kafka.as_ref())
+    {
+        brokers("outcomes", &kafka, &topics_of(&outcomes.topic), ticks);
+    }
+}
+
+fn brokers(what: &str, settings: &ProducerSettings, names: &[String], ticks: &mut Ticks) {
+    let report = match topics::check(settings, names) {
+        Ok(report) => report,
+        Err(error) => return ticks.error(what, error.into()),
+    };
+    ticks.good(format!(
+        "{what}: Kafka answers, brokers {}",
+        report.brokers.join(", ")
+    ));
+    for name in report.missing {
+        if settings.new_topics.create {
+            ticks.note(format!(
+                "topic {name} is not there yet; it is made with its first record"
+            ));
+        } else {
+            ticks.bad(format!(
+                "topic {name} is not there, and new_topics.create is off: make it"
+            ));
+        }
+    }
+}
+
+/// Where a hub's labels come from: Rucio lets us in, folders of documents are there.
+fn labels(config: &Config, ticks: &mut Ticks) {
+    let Some(settings) = config.hub.as_ref().and_then(|hub| hub.lookup.as_ref()) else {
+        return;
+    };
+    let problems = match LookUps::open(settings) {
+        Ok(look_ups) => look_ups.check(settings),
+        Err(error) => vec![error],
+    };
+    if problems.is_empty() {
+        let rucio = settings.rucio.iter();
+        let asked = rucio.map(|rucio| format!("Rucio at {} lets account {} in", rucio.url, rucio.account));
+        let documents = settings
+            .documents
+            .iter()
+            .map(|_| "the folders of documents are there".into());
+        for well in asked.chain(documents) {
+            ticks.good(well);
+        }
+    }
+    for problem in problems {
+        ticks.error("labels", problem.into());
+    }
+}
+
+/// What a start would go on from.
+fn checkpoints(config: &Config, ticks: &mut Ticks) {
+    let listed = match Store::existing(&config.checkpoint) {
+        Ok(None) => return,
+        Ok(Some(store)) => checkpoint::list(&store),
+        Err(error) => Err(error),
+    };
+    match listed {
+        Ok(listed) if listed.is_empty() => {
+            ticks.note("no checkpoint is there yet: views are made from the oldest record")
+        }
+        Ok(listed) => ticks.good(format!("{} checkpoints are there", listed.len())),
+        Err(error) => ticks.error("checkpoints", error.into()),
     }
 }
 

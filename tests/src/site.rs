@@ -117,6 +117,11 @@ impl Site {
         self.sets.push(set.into());
     }
 
+    /// What runs are told beside the configuration.
+    pub fn sets(&self) -> &[String] {
+        &self.sets
+    }
+
     /// Forgets what runs were to be told beside the configuration.
     pub fn unset_all(&mut self) {
         self.sets.clear();

@@ -40,7 +40,7 @@ pub struct ReconcileArgs {
     /// A listing of replicas, as `dbb replay --listing` takes it, instead of asking Rucio which there are
     #[arg(long, value_name = "FILE")]
     listing: Option<PathBuf>,
-    /// How to ask Rucio: a file with what a hub has under `enrich`, `{rucio: {url: ..., auth: ...}}`. Without it nothing is sent again
+    /// How to ask Rucio: a file with what a hub has under `hub.lookup`, `{rucio: {url: ..., auth: ...}}`. Without it nothing is sent again
     #[arg(long, value_name = "FILE")]
     rucio: Option<PathBuf>,
     /// Only tell what is missing

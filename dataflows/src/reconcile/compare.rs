@@ -170,10 +170,8 @@ fn ask(task: &Task<'_>, rucio: &Rucio, sheet: &mut Sheet) -> anyhow::Result<Rows
                 match route.selector() {
                     Selector::Replica { rse, scope } if **rse == *task.rse => match scope {
                         Some(scope) => drop(scopes.insert(Arc::clone(scope))),
-                        None => bail!(
-                            "a route takes all scopes of `{}`, and Rucio lists by scope: name a Rucio dataset, or give a listing",
-                            task.rse
-                        ),
+                        // Rucio lists by scope alone.
+                        None => scopes.extend(rucio.scopes()?.into_iter().map(Arc::from)),
                     },
                     Selector::RseScope(word) => scopes.extend(
                         word.strip_prefix(task.rse)

@@ -24,6 +24,7 @@ use std::{
     collections::BTreeSet,
     fs,
     panic::resume_unwind,
+    path::Path,
     thread::{self, ScopedJoinHandle},
 };
 
@@ -107,10 +108,34 @@ impl Federation {
                 registered: 0,
                 sql: free_port()?,
             };
+            let repositories = federation.site.path().join("repo");
+            copy(&repositories.join("main"), &repositories.join("blank"))?;
             federation.furnish()?;
             federation.configure_site()?;
             Ok(federation)
         })
+    }
+
+    /// The RSEs of the site.
+    pub fn rses() -> [&'static str; 2] {
+        RSES.map(|(rse, _)| rse)
+    }
+
+    /// The site as after a fire: its files are there, its Butler has no datasets, it has no ledger, and what its
+    /// topics told is past.
+    pub fn lose_site(&mut self) -> Result<()> {
+        let here = self.site.path();
+        fs::rename(here.join("repo/main"), here.join("repo/lost"))?;
+        fs::rename(here.join("repo/blank"), here.join("repo/main"))?;
+        for file in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+            let file = here.join(file);
+            if file.exists() {
+                fs::remove_file(file)?;
+            }
+        }
+        self.site.set("source.kafka.group_id=rebuilt");
+        self.site.set("source.kafka.start=latest");
+        Ok(())
     }
 
     /// RSEs and scopes. The files go from the folders of FrDF, where they were made, to those of USDF.
@@ -129,6 +154,21 @@ impl Federation {
         }
         Ok(())
     }
+}
+
+/// A folder, with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), &to)?;
+        }
+    }
+    Ok(())
 }
 
 /// The same RSE at USDF.

@@ -8,6 +8,7 @@ use super::{Federation, RSES, Rule};
 use crate::Run;
 use anyhow::{Context, Result};
 use dbb_test_services::{Program, Rucio, python, root};
+use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -58,6 +59,34 @@ impl Federation {
         let text = [output.stdout, output.stderr].concat();
         let status = output.status.code().context("dbb was killed")?;
         Ok((status, String::from_utf8_lossy(&text).into_owned()))
+    }
+
+    /// What `dbb reconcile` says of a site's RSE, asking Rucio: its exit status, and its sums of the Butler.
+    pub fn reconcile(&self, rse: &str, arguments: &[&str]) -> Result<(i32, Value)> {
+        let here = self.folder("reconcile")?;
+        let lookup = Path::new(&here).join("lookup.yaml");
+        fs::write(
+            &lookup,
+            json!({"rucio": {
+                "url": self.rucio.url(), "account": Rucio::ACCOUNT,
+                "auth": {"userpass": {"username": Rucio::USER, "password_env": "RUCIO_PASSWORD"}},
+            }})
+            .to_string(),
+        )?;
+        let mut command = Command::new(self.site.program_path());
+        command
+            .arg("reconcile")
+            .arg(self.site.config())
+            .args(["--json", "--rse", rse]);
+        command.arg("--rucio").arg(&lookup).args(arguments);
+        for set in self.site.sets() {
+            command.arg("--set").arg(set);
+        }
+        let output = command.env("RUCIO_PASSWORD", Rucio::PASSWORD).output()?;
+        let status = output.status.code().context("dbb was killed")?;
+        let told: Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("{status}: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok((status, told["repositories"]["main"].clone()))
     }
 
     /// Puts that file where the demo's configuration was; only places are the test's own.

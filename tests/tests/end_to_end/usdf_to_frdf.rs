@@ -91,6 +91,31 @@ fn what_rucio_has_at_frdf_the_butler_there_has_whatever_becomes_of_the_link() ->
     let (status, text) = federation.complete(&rules[0], &["--wait", "--timeout", "60"])?;
     ensure!(status == 0, "{text}");
 
+    for rse in Federation::rses() {
+        let (status, sums) = federation.reconcile(rse, &["--dry-run"])?;
+        ensure!(status == 0, "{rse}: {sums}");
+    }
+    say("Rucio's replicas at FrDF, its ledger and its Butler agree");
+    site.terminate()?.with(0)?;
+    federation.lose_site()?;
+    let mut missing = 0;
+    for rse in Federation::rses() {
+        let (status, sums) = federation.reconcile(rse, &[])?;
+        ensure!(status == 1 && sums["sent"] == sums["missing"], "{rse}: {sums}");
+        missing += sums["missing"].as_u64().context("no sum")? as usize;
+    }
+    let mut site = federation.start_site()?;
+    federation.until_settled(&mut site, missing)?;
+    let rebuilt = federation.ensure_same()?;
+    ensure!(rebuilt == datasets, "{rebuilt} of {datasets}");
+    for rse in Federation::rses() {
+        let (status, sums) = federation.reconcile(rse, &[])?;
+        ensure!(status == 0, "{rse}: {sums}");
+    }
+    say(&format!(
+        "an empty Butler and an empty ledger: {missing} files sent again by what Rucio lists, {rebuilt} datasets"
+    ));
+
     centre.terminate()?.with(0)?;
     hub.terminate()?.with(0)?;
     site.terminate()?.with(0)?;

@@ -199,6 +199,26 @@ impl Rucio {
         Ok(listing)
     }
 
+    /// All scopes.
+    ///
+    /// # Errors
+    /// Rucio cannot be asked, or what it answers is no list of names.
+    pub fn scopes(&self) -> Result<Vec<String>, LookUpError> {
+        let question = Question {
+            method: Method::GET,
+            path: "/scopes/".into(),
+            body: None,
+            bounded: true,
+        };
+        let mut answer = Vec::new();
+        self.ask(&question, &mut |line| answer.extend_from_slice(line))?;
+        serde_json::from_slice(&answer).map_err(|error| LookUpError::Unexpected {
+            url: self.settings().url.clone(),
+            status: 200,
+            detail: format!("the list of scopes cannot be read: {error}"),
+        })
+    }
+
     fn list<Row: DeserializeOwned>(
         &self,
         question: &Question,

@@ -12,28 +12,28 @@
 //! Out:   an answer for each; what is answered `Ingested` or `Removed` is committed in the registry.
 //! State: the worker process, the circuit breaker, what was applied lately.
 
+mod breaker;
+mod known;
+
 use super::{
     Applied, ButlerError, ButlerSettings, ButlerStats, History, Removal, VerifyMode,
-    history::{Recent, plain},
+    history::Recent,
     process::Worker,
     protocol::{Ask, Class, Gone, Item, Reply},
     settle::{passing, settle, unasked},
     story,
 };
-use crate::{Sink, ledger::State};
-use dbb_events::{Action, Dependency, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
+use crate::Sink;
+use breaker::{Down, with_causes};
+use dbb_events::{Action, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
+use known::{became, described, removal};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tracing::{info, warn};
-use uuid::Uuid;
+use tracing::warn;
 
-/// Longest that a probe of a repository that was down may take.
-const PROBE: Duration = Duration::from_secs(15);
-/// Shortest and longest time between two probes.
-const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Bytes a second that any storage can read, where whole files are read for their checksums.
 const SLOW_BYTES_S: f64 = 1e7;
 /// Times one file may take the worker down with it, alone, before it is answered for.
@@ -53,13 +53,6 @@ pub struct ButlerSink {
     /// It has come back, and no answer has told the ledger so yet.
     came_back: bool,
     stats: Arc<ButlerStats>,
-}
-
-/// The circuit breaker, open.
-struct Down {
-    until: Instant,
-    pause: Duration,
-    why: String,
 }
 
 /// Requests, by position, that are sent to the worker together.
@@ -324,87 +317,6 @@ impl ButlerSink {
             + reading
     }
 
-    fn start_worker(&mut self) -> Result<&mut Worker, ButlerError> {
-        let worker = match self.worker.take() {
-            Some(worker) => worker,
-            None => {
-                let worker = Worker::start(&self.name, &self.settings)?;
-                self.stats.update(|stats| {
-                    stats.worker_starts += 1;
-                    stats.worker_id = Some(worker.id());
-                    stats.butler_version.clone_from(&worker.about().butler);
-                });
-                worker
-            }
-        };
-        Ok(self.worker.insert(worker))
-    }
-
-    /// Makes sure that there is a repository to send to; else says why not, without delay.
-    fn ready(&mut self) -> Result<(), String> {
-        match &self.down {
-            None => {}
-            Some(down) if Instant::now() < down.until => return Err(down.why.clone()),
-            Some(_) => {
-                let probed = self
-                    .start_worker()
-                    .and_then(|worker| worker.ask(|id| Ask::Ping { id }, PROBE));
-                if let Err(error) = probed {
-                    return Err(self.trip(&error));
-                }
-                self.down = None;
-                self.came_back = true;
-                self.stats.update(|stats| stats.down = false);
-                info!(repository = %self.name, "the Butler repository answers again");
-            }
-        }
-        if let Err(error) = self.start_worker() {
-            return Err(self.trip(&error));
-        }
-        Ok(())
-    }
-
-    /// Opens the circuit breaker.
-    fn trip(&mut self, error: &ButlerError) -> String {
-        let why = with_causes(error);
-        let pause = match &self.down {
-            Some(down) => (down.pause * 2).min(PROBE_EVERY.1),
-            None => {
-                warn!(repository = %self.name, "the Butler repository is down: {why}");
-                PROBE_EVERY.0
-            }
-        };
-        if !matches!(error, ButlerError::Down { .. }) {
-            self.lose_worker(error);
-        }
-        self.down = Some(Down {
-            until: Instant::now() + pause,
-            pause,
-            why: why.clone(),
-        });
-        self.stats.update(|stats| {
-            stats.down = true;
-            stats.trouble.clone_from(&why);
-        });
-        why
-    }
-
-    /// Lets go of a worker that is of no more use; the next request starts another.
-    fn lose_worker(&mut self, error: &ButlerError) {
-        // One that failed in its own code lives on.
-        if matches!(error, ButlerError::Failed { .. }) {
-            return;
-        }
-        if self.worker.take().is_some() {
-            warn!(repository = %self.name, "{}; it is started again", with_causes(error));
-        }
-        self.stats.update(|stats| {
-            stats.worker_failures += 1;
-            stats.worker_id = None;
-            stats.trouble = with_causes(error);
-        });
-    }
-
     /// The end of a file that takes the worker down whenever it is alone with it.
     fn alone(&self, request: &Request, error: &ButlerError) -> Outcome {
         // The place is what somebody will look at; a file that is gone may have none.
@@ -425,44 +337,6 @@ impl ButlerSink {
                 reason: Reason::Butler,
                 detail,
             }),
-        }
-    }
-
-    fn all_wait(&self, requests: Vec<Request>, why: &str) -> Vec<Settled> {
-        requests
-            .into_iter()
-            .map(|request| self.wait(request, why))
-            .collect()
-    }
-
-    fn wait(&self, request: Request, why: &str) -> Settled {
-        let now = now();
-        let outcome = Outcome::Waiting {
-            dependency: Dependency::Repository,
-            not_before: now.plus_seconds(self.settings.patience.down_retry_s.into()),
-            detail: why.to_owned(),
-            counts: false,
-        };
-        unasked(request, outcome, now)
-    }
-
-    /// Makes all that wait for the repository due, with the first answer that it gives again.
-    fn tell_it_is_back(&mut self, settled: &mut [Settled]) {
-        let key = Dependency::Repository.key();
-        let waits = |outcome: &Outcome| {
-            matches!(
-                outcome,
-                Outcome::Waiting {
-                    dependency: Dependency::Repository,
-                    ..
-                }
-            )
-        };
-        if self.came_back
-            && let Some(answer) = settled.iter_mut().find(|answer| !waits(&answer.outcome))
-        {
-            answer.provides.push(key.as_str().into());
-            self.came_back = false;
         }
     }
 
@@ -561,66 +435,7 @@ impl Sink for ButlerSink {
     }
 }
 
-/// What the worker is told of a file that is gone.
-fn removal(k: usize, request: &Request, applied: Option<&Applied>) -> Gone {
-    let mut uris: Vec<Arc<str>> = Vec::new();
-    if !request.uri.is_empty() {
-        uris.push(Arc::clone(&request.uri));
-    }
-    // An RSE has one replica of a file: however its URL is spelt, it is that one.
-    let here = applied.filter(|applied| applied.rse.as_ref() == Some(&request.rse));
-    uris.extend(here.map(|applied| Arc::clone(&applied.uri)));
-    Gone {
-        k,
-        uuids: applied.map_or_else(Vec::new, |applied| applied.uuids.to_vec()),
-        uris,
-        registered: here.is_some_and(|applied| applied.state.is_registered()),
-    }
-}
-
-/// The dataset that a sidecar describes, if it describes one.
-fn described(sidecar: &str) -> Option<Uuid> {
-    serde_json::from_str::<serde_json::Value>(sidecar)
-        .ok()?
-        .get("id")?
-        .as_str()?
-        .parse()
-        .ok()
-}
-
-/// What became of the file of this answer.
-fn became(answer: &Settled, before: Option<&Applied>) -> Applied {
-    let request = &answer.request;
-    let state = State::from(&answer.outcome);
-    let (uri, rse) = match (&answer.outcome, before) {
-        (Outcome::AlreadyThereElsewhere { uri }, Some(before)) if *before.uri == *plain(uri) => {
-            (Arc::clone(&before.uri), before.rse.clone())
-        }
-        (Outcome::AlreadyThereElsewhere { uri }, _) => (plain(uri).into(), None),
-        (_, Some(before)) if request.uri.is_empty() => (Arc::clone(&before.uri), Some(request.rse.clone())),
-        _ => (plain(&request.uri).into(), Some(request.rse.clone())),
-    };
-    let kept = before.filter(|_| answer.uuids.is_empty());
-    Applied {
-        version: request.created_at,
-        state,
-        rse,
-        uri,
-        uuids: kept.map_or_else(|| answer.uuids.as_slice().into(), |kept| Arc::clone(&kept.uuids)),
-    }
-}
-
 fn now() -> Micros {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
-}
-
-fn with_causes(error: &ButlerError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -31,6 +31,7 @@ mod seed;
 pub mod settings;
 mod sqlite;
 pub mod state;
+mod statements;
 mod store;
 mod story;
 mod wake;

@@ -14,17 +14,23 @@
 //!           before a broker can have it, so one that was under way when the process died is sent again under its own
 //!           number, and its number is given to no other.
 
+mod after;
+mod opening;
+
+pub(super) use after::is_gone;
+
 use crate::topics::{
     ProducerSettings, TopicsError,
     backoff::Backoff,
     figures::TopicsFigures,
     lanes::Lanes,
-    own::{Own, Tail},
+    own::Own,
     sent_log::{Batch, Kept, SentLog},
     wire::{Parcel, Wire},
 };
+use after::is_of_the_record;
 use dbb_events::{Lane, Rse, message::header};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -138,97 +144,6 @@ impl Publisher {
     /// Which lane that is, if its end is known.
     pub(super) fn find(&self, lane: &Lane) -> Option<usize> {
         self.by_name.get(lane).copied()
-    }
-
-    /// Finds out where lanes end, and sends what an earlier process has written down and not sent.
-    ///
-    /// # Errors
-    ///
-    /// The outer one: told to stop, or a fault of the sent log. The inner one: what the brokers say.
-    pub(super) fn open_lanes(
-        &mut self,
-        lanes: &[(Lane, Rse)],
-    ) -> Result<Result<(), KafkaError>, TopicsError> {
-        let names: Vec<Lane> = lanes.iter().map(|(lane, _)| lane.clone()).collect();
-        let tails = match self.own.tails(&names) {
-            Ok(tails) => tails,
-            Err(error) => return Ok(Err(error)),
-        };
-        for (lane, rse) in lanes {
-            let tail = tails.get(lane).copied().unwrap_or_default();
-            let logged = self.log.as_ref().and_then(|log| log.lanes().get(lane)).cloned();
-            let appended = match (tail.last, &logged) {
-                // What is sent again may be all that the topic has.
-                (Some((last, _)), logged) => last.max(logged.as_ref().map_or(0, |logged| logged.confirmed)),
-                (None, Some(logged)) => {
-                    if logged.next > 1 {
-                        info!(%lane, last = logged.next - 1, "the topic is empty: numbers go on from the sent log");
-                    }
-                    logged.confirmed
-                }
-                (None, None) if tail.empty && tail.end > 0 => {
-                    warn!(%lane, next = tail.end + 1, "the topic has lost its records and nothing is kept: numbers go on above all it can have had");
-                    tail.end as u64
-                }
-                (None, None) => 0,
-            };
-            let index = self.lanes.len();
-            self.by_name.insert(lane.clone(), index);
-            self.lanes.push(Open {
-                text: lane.to_string(),
-                warm: None,
-                lane: lane.clone(),
-                rse: rse.clone(),
-                next: appended + 1,
-                confirmed: appended,
-            });
-            if let Some(logged) = logged
-                && logged.next > appended + 1
-            {
-                self.send_left(index, logged.next - 1)?;
-            }
-            let open = &self.lanes[index];
-            self.confirmed.confirm(&open.lane, &open.rse, open.confirmed);
-        }
-        Ok(Ok(()))
-    }
-
-    /// Sends what is in the sent log after the end of a lane's topic, up to number `to`.
-    fn send_left(&mut self, index: usize, to: u64) -> Result<(), TopicsError> {
-        let lane = self.lanes[index].lane.clone();
-        let Some(keeper) = self.log.as_ref().map(SentLog::keeper) else {
-            return Ok(());
-        };
-        info!(%lane, from = self.lanes[index].next, to, "sending what was written down and may not have been sent");
-        let mut at = Default::default();
-        while self.lanes[index].next <= to {
-            let from = self.lanes[index].next;
-            let until = to.min(from + CHUNK as u64 - 1);
-            let found = keeper.find(&lane, from, until, &mut at).unwrap_or_else(|error| {
-                warn!(%lane, from, %error, "the sent log could not be read");
-                BTreeMap::new()
-            });
-            let consecutive = (from..)
-                .zip(found)
-                .take_while(|(number, (found, _))| number == found);
-            let mut going: Vec<Going> = consecutive
-                .map(|(number, (_, kept))| Going {
-                    logged: number,
-                    ..Going::new(kept, index)
-                })
-                .collect();
-            if going.is_empty() {
-                warn!(%lane, from, to, "the sent log lacks records: they are read from the source again");
-                break;
-            }
-            self.publish(&mut going)?;
-            for going in going {
-                if let End::Refused(_, detail) = going.end {
-                    warn!(%lane, id = %going.kept.id, detail, "a record that was written down is not taken");
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Publishes all of them; returns when each is confirmed or refused.
@@ -428,112 +343,6 @@ impl Publisher {
         Ok(())
     }
 
-    /// After a failure: what was appended is found out, and what will never be.
-    fn settle(
-        &mut self,
-        going: &mut [Going],
-        failed: &[(usize, Code)],
-        alone: bool,
-        backoff: &mut Backoff,
-    ) -> Result<(), TopicsError> {
-        let open: BTreeSet<usize> = going
-            .iter()
-            .filter(|one| one.end == End::Open)
-            .map(|one| one.lane)
-            .collect();
-        let names: Vec<Lane> = open.iter().map(|index| self.lanes[*index].lane.clone()).collect();
-        let first = failed.first().map(|(_, code)| *code);
-        let why = self.wire.fatal().or_else(|| first.map(|code| code.to_string()));
-        warn!(
-            why = why.as_deref(),
-            lanes = names.len(),
-            "records were not taken: looking which of them were appended"
-        );
-        self.figures.trouble().set(why.unwrap_or_default());
-        let tails = loop {
-            match self.own.tails(&names) {
-                Ok(tails) => break tails,
-                // Of a topic that is gone nothing can be read.
-                Err(error) if is_gone(error.rdkafka_error_code()) => break HashMap::new(),
-                Err(error) => {
-                    self.figures.trouble().set(error.to_string());
-                    backoff.wait()?;
-                }
-            }
-        };
-        // Refused in so many words, whatever came after it.
-        let never: BTreeSet<usize> = failed
-            .iter()
-            .filter(|(_, code)| is_of_the_record(*code) || is_of_the_topic(*code))
-            .map(|(index, _)| *index)
-            .collect();
-        self.count_appended(going, &open, &tails, &never);
-        for (index, code) in failed {
-            let topic = self.lanes[going[*index].lane].lane.topic.clone();
-            let detail = || format!("topic `{topic}` does not take it: {code}");
-            if is_of_the_topic(*code) {
-                let of_the_topic =
-                    |one: &&mut Going| one.is_open() && self.lanes[one.lane].lane.topic == topic;
-                for one in going.iter_mut().filter(of_the_topic) {
-                    one.end = End::Refused(*code, detail());
-                }
-            } else if alone && is_of_the_record(*code) && going[*index].is_open() {
-                going[*index].end = End::Refused(*code, detail());
-            }
-        }
-        Ok(())
-    }
-
-    /// Marks what is in the topics, and sets each lane to go on behind it.
-    fn count_appended(
-        &mut self,
-        going: &mut [Going],
-        lanes: &BTreeSet<usize>,
-        tails: &HashMap<Lane, Tail>,
-        never: &BTreeSet<usize>,
-    ) {
-        for index in lanes {
-            let lane = &mut self.lanes[*index];
-            let mine = |one: &&Going| one.lane == *index && one.sequence > lane.confirmed;
-            let published = going.iter().filter(mine).filter(|one| one.end == End::Published);
-            let mut ours = published.map(|one| one.sequence).max().unwrap_or(lane.confirmed);
-            let mut last = ours;
-            if let Some((number, id)) = tails.get(&lane.lane).and_then(|tail| tail.last)
-                && number > last
-            {
-                last = number;
-                if going
-                    .iter()
-                    .filter(mine)
-                    .any(|one| one.sequence == number && one.kept.id == id)
-                {
-                    ours = number;
-                } else {
-                    warn!(lane = %lane.lane, number, %id, "somebody else has published under our number: is another dbb running?");
-                }
-            }
-            for (number, one) in going.iter_mut().enumerate() {
-                if mine(&&*one) && one.is_open() && one.sequence <= ours && !never.contains(&number) {
-                    one.end = End::Published;
-                }
-            }
-            lane.next = last + 1;
-        }
-    }
-
-    /// Another producer, which knows nothing of what the last one had under way.
-    fn renew(&mut self, alone: bool) -> Result<(), TopicsError> {
-        let mut config = self.settings.producer(self.batch_bytes, true)?;
-        if alone {
-            // So that it is known which record is not taken.
-            config.set("batch.num.messages", "1");
-        }
-        self.wire = Wire::open(&config, self.figures.trouble())?;
-        self.lanes.iter_mut().for_each(|open| open.warm = None);
-        self.figures.add_producer();
-        Ok(())
-    }
-
     /// No batch may be longer than what the topic takes.
     pub(super) fn fit(&mut self, max_bytes: u32) -> Result<(), TopicsError> {
         if max_bytes < self.batch_bytes {
@@ -620,30 +429,4 @@ pub(super) fn marks<'a>(
         marks.push((header::RESENT, "1".into()));
     }
     marks
-}
-
-/// Errors that are one record's fault: in a batch, of one that is not told.
-fn is_of_the_record(code: Code) -> bool {
-    matches!(
-        code,
-        Code::MessageSizeTooLarge
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::InvalidTimestamp
-            | Code::PolicyViolation
-            | Code::UnsupportedForMessageFormat
-            | Code::InvalidArgument
-    )
-}
-
-/// Errors that hold for all records of a topic.
-fn is_of_the_topic(code: Code) -> bool {
-    code == Code::TopicAuthorizationFailed || is_gone(Some(code))
-}
-
-pub(super) fn is_gone(code: Option<Code>) -> bool {
-    matches!(
-        code,
-        Some(Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
-    )
 }

@@ -205,13 +205,13 @@ impl ActiveMq {
         }
         let data = folder.join("data");
         let (data, plain) = (data.display(), self.plain);
-        // Its processes die here, the machine does not: what was written stays without a sync.
+        // It answers only once a message is written: with another strategy a kill takes what it has answered for.
         let text = format!(
             r#"<beans xmlns="http://www.springframework.org/schema/beans" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"
   xsi:schemaLocation="http://www.springframework.org/schema/beans http://www.springframework.org/schema/beans/spring-beans-2.0.xsd
     http://activemq.apache.org/schema/core http://activemq.apache.org/schema/core/activemq-core.xsd">
   <broker xmlns="http://activemq.apache.org/schema/core" brokerName="tests" useJmx="false" dataDirectory="{data}">
-    <persistenceAdapter><kahaDB directory="{data}/kahadb" journalDiskSyncStrategy="never"/></persistenceAdapter>{security}
+    <persistenceAdapter><kahaDB directory="{data}/kahadb" journalDiskSyncStrategy="always"/></persistenceAdapter>{security}
     <transportConnectors>
       <transportConnector name="stomp" uri="stomp://127.0.0.1:{plain}"/>{listener}
     </transportConnectors>

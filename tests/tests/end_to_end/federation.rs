@@ -325,7 +325,7 @@ fn rows(site: &Site) -> Result<BTreeSet<(String, String, String, String)>> {
                 let is_ours = row
                     .rse
                     .as_ref()
-                    .is_some_and(|rse| rse.as_str().starts_with("OUT_"));
+                    .is_some_and(|rse| rse.as_str().starts_with("TOLD_"));
                 if is_ours && (!row.target.is_empty() || row.outcome != State::Refused) {
                     rows.insert((
                         did.to_string(),
@@ -362,9 +362,9 @@ fn every_outcome_in_the_ledger_was_told_before_whatever_is_killed() -> Result<()
     let brokers = kafka.bootstrap();
     let http = format!("127.0.0.1:{}", free_port()?);
     let mut site = site(&format!(
-        "--repositories main,prep --files 60 --repeats 6 --site OUT --kafka {brokers} --group-id out --http {http}"
+        "--repositories main,prep --files 60 --repeats 6 --site TOLD --kafka {brokers} --group-id told --http {http}"
     ))?;
-    site.set(r#"source.kafka.topics=["/OUT_.*/"]"#);
+    site.set(r#"source.kafka.topics=["/TOLD_.*/"]"#);
     site.set("shutdown.drain_seconds=1");
     let records = Recorded::of(&site)?;
     create_topics(kafka, &records, PARTITIONS, &mut BTreeSet::new())?;
@@ -401,7 +401,7 @@ fn every_outcome_in_the_ledger_was_told_before_whatever_is_killed() -> Result<()
         run.kill()?;
     }
     site.run_once(&[])?;
-    ensure_all_committed(kafka, "out", &publisher)?;
+    ensure_all_committed(kafka, "told", &publisher)?;
     site.prove(Again::Perhaps)?;
 
     let told = outcomes(kafka, &rses)?;

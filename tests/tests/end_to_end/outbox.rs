@@ -3,7 +3,7 @@
 use crate::site;
 use anyhow::{Context, Result, ensure};
 use dbb_test_services::Postgres;
-use dbb_tests::{Dice, Recorded, books::Again};
+use dbb_tests::{Dice, Recorded};
 use serde_json::{Value, json};
 use std::{thread, time::Duration};
 
@@ -71,24 +71,7 @@ fn files_are_registered_from_the_outbox_and_its_rows_go_when_they_are() -> Resul
         run.ensure_running()?;
         run.kill()?;
     }
-    let mut why = None;
-    for _ in 0..6 {
-        let ended = site.run_once(&[])?;
-        ensure!(
-            ended.status <= 1,
-            "it ended with {}:\n{}",
-            ended.status,
-            ended.text
-        );
-        why = site.prove_ledger(Again::Perhaps).err();
-        if why.is_none() {
-            break;
-        }
-    }
-    if let Some(error) = why {
-        return Err(error);
-    }
-    site.prove_butler()?;
+    site.settle_after_kills()?;
     let left = postgres.sql("rucio", "SELECT services, count(*) FROM messages GROUP BY 1")?;
     ensure!(
         left == format!("elastic|{}", records.len()),

@@ -5,7 +5,7 @@ use crate::{DBB, site};
 use anyhow::{Result, ensure};
 use dbb_sources::replay::{Input, Kind, Queue, Reader};
 use dbb_test_services::{ActiveMq, Kafka, Process, Program, Stomp, root, wait_until};
-use dbb_tests::{Dice, Recorded, books::Again};
+use dbb_tests::{Dice, Recorded};
 use flate2::read::GzDecoder;
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -309,24 +309,7 @@ fn files_are_registered_from_brokers_and_records_are_counted_from_run_to_run() -
         run.ensure_running()?;
         run.kill()?;
     }
-    let mut why = None;
-    for _ in 0..6 {
-        let ended = site.run_once(&[])?;
-        ensure!(
-            ended.status <= 1,
-            "it ended with {}:\n{}",
-            ended.status,
-            ended.text
-        );
-        why = site.prove_ledger(Again::Perhaps).err();
-        if why.is_none() {
-            break;
-        }
-    }
-    if let Some(error) = why {
-        return Err(error);
-    }
-    site.prove_butler()?;
+    site.settle_after_kills()?;
     let ended = site.run_once(&[])?.with(0)?;
     ensure!(
         ended.text.contains("0 records read"),

@@ -126,6 +126,8 @@ impl KafkaSettings {
             )
             .set("max.partition.fetch.bytes", queue.min(1024 * 1024).to_string())
             .set("queued.max.messages.kbytes", (queue / 1024).to_string())
+            // The client rests that long, a second by default, whenever as much as may be is read ahead.
+            .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
             .set("socket.keepalive.enable", "true")

@@ -55,6 +55,6 @@ chaos:
 BENCH ?= decode
 .PHONY: bench
 bench:
-	@scripts/setup build kafka
+	@scripts/setup build kafka activemq
 	$(FAST) build $(INSTALLED)
 	$(FAST) bench --locked --workspace --bench $(BENCH)

@@ -32,6 +32,7 @@ fn whoever_is_killed_or_stopped_the_others_end_and_nothing_is_lost() -> Result<(
         cluster.run(victim)?.signal(signal)?;
         let stopped = cluster.runs[victim].take();
         let (ended, took) = cluster.end_all()?;
+        println!("{signal} of process {victim}: the others had ended after {took:.1?}");
         ensure!(took < SOON, "{signal} of {victim}: the others took {took:?}");
         let name = format!("process {victim} ({})", cluster.addresses[victim]);
         for ended in ended {
@@ -75,6 +76,7 @@ fn a_cut_link_is_noticed_on_both_sides() -> Result<()> {
     cluster.until("something is done", || Ok(site.count(|_| true)? > 0))?;
     proxy.cut();
     let (ended, took) = cluster.end_all()?;
+    println!("link cut: both had ended after {took:.1?}");
     ensure!(took < SOON, "it took {took:?}");
     for (other, ended) in ended.into_iter().enumerate() {
         let silent = format!("nothing was heard of process {}", 1 - other);

@@ -32,6 +32,8 @@ struct Options {
     clients: usize,
     workers: usize,
     assert_age: bool,
+    /// Names of views, with commas.
+    views: String,
     dbb: PathBuf,
 }
 
@@ -44,6 +46,7 @@ impl Options {
             clients: 4,
             workers: 1,
             assert_age: false,
+            views: "all".into(),
             dbb: beside,
         };
         let mut words = env::args().skip(1);
@@ -58,6 +61,7 @@ impl Options {
                 "--rate" => options.rate = value.parse()?,
                 "--clients" => options.clients = value.parse()?,
                 "--workers" => options.workers = value.parse()?,
+                "--views" => options.views = value,
                 "--dbb" => options.dbb = value.into(),
                 _ => bail!("unknown option {word}"),
             }
@@ -82,7 +86,7 @@ fn main() -> Result<()> {
             "source: {{kafka: {{brokers: [\"{}\"], group_id: soak, topics: [{}]}}}}\n\
              ledger: {{url: \"sqlite:{}\"}}\n\
              workers: {}\n\
-             views: {{keep: [all], forget_after_seconds: 20}}\n\
+             views: {{keep: [{}], forget_after_seconds: 20}}\n\
              identify: {{remember_seconds: 10}}\n\
              limits: {{max_in_flight_events: 20000}}\n\
              sql: {{listen: \"{sql}\"}}\n\
@@ -91,6 +95,7 @@ fn main() -> Result<()> {
             stream::TOPIC,
             folder.path().join("ledger.sqlite").display(),
             options.workers,
+            options.views,
         ),
     )?;
     let mut dbb = Program::new(&options.dbb, folder.path().join("dbb.log"))
@@ -174,6 +179,9 @@ fn report(
         peak(after),
         memory.last().copied().unwrap_or(0),
     );
+    let steps = memory.iter().step_by((memory.len() / 10).max(1));
+    let over_time: Vec<String> = steps.map(u64::to_string).collect();
+    println!("over time: {}", over_time.join(", "));
     for wrong in measured.wrong.iter().take(5) {
         println!("wrong: {wrong}");
     }

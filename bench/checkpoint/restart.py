@@ -5,7 +5,8 @@
 Makes a file of events, one for each replica, has `dbb` read it and leave a checkpoint, adds more events, and starts it
 again: once after SIGTERM, and once after SIGKILL. What is told is the time from the start of the process until it says
 that views have caught up, and how much it holds by then. Files stand for Kafka: what is measured is reading the
-checkpoint, building the views, and reading what came since.
+checkpoint, building the views, and reading what came since. At the end all replicas are asked for in SQL, three times: how
+long that takes, and what serving them adds to the memory.
 """
 
 import argparse
@@ -13,11 +14,13 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 COPIES = 4
+QUESTION = "select state, count(*), sum(bytes), count(distinct name) from replicas group by state"
 EVENT = (
     '{"event_type": "transfer-done", "created_at": "2026-04-%02d %02d:%02d:%02d.%06d", "payload": {"scope": "raw", '
     '"name": "LSSTCam/20261121/MC_O_20261121_%09d/MC_O_20261121_%09d_R22_S11.fits.fz", "bytes": %d, "adler32": "%08x", '
@@ -29,6 +32,7 @@ ledger: {{url: "sqlite:ledger.sqlite"}}
 views: {{keep: [{views}], forget_after_seconds: 1000000000}}
 checkpoint: {{url: kept, every_seconds: {every}}}
 http: {{listen: null}}
+sql: {{listen: "127.0.0.1:{port}"}}
 workers: {workers}
 """
 
@@ -61,13 +65,33 @@ class Run:
             time.sleep(0.02)
         return time.monotonic() - self.begun
 
-    def peak_mib(self):
+    def mib(self, which):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+        return int(next(line for line in status.splitlines() if line.startswith(which)).split()[1]) // 1024
+
+    def peak_mib(self):
+        return self.mib("VmHWM")
 
     def end(self, how):
         self.process.send_signal(how)
         return self.process.wait()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def ask(run, options):
+    before = run.mib("VmRSS")
+    for _ in range(3):
+        begun = time.monotonic()
+        answer = subprocess.run([options.program, "sql", "site.yaml", QUESTION], cwd=options.scratch, check=True,
+                                capture_output=True, text=True)
+        took = time.monotonic() - begun
+        print(f"asked in SQL: {took:.2f} s, {before} MiB before, {run.peak_mib()} at most, {run.mib('VmRSS')} after; "
+              f"{' '.join(answer.stdout.split()[-4:])}", flush=True)
 
 
 def main():
@@ -85,7 +109,7 @@ def main():
     shutil.rmtree(options.scratch, ignore_errors=True)
     (options.scratch / "events").mkdir(parents=True)
     (options.scratch / "site.yaml").write_text(
-        CONFIG.format(views=options.views, every=options.every, workers=options.workers))
+        CONFIG.format(views=options.views, every=options.every, workers=options.workers, port=free_port()))
     parts = 4
     for part in range(parts):
         write(options.scratch / f"events/{part}.ndjson", options.replicas * part // parts,
@@ -107,6 +131,7 @@ def main():
     run = Run(options.program, options.scratch)
     took = run.until("views have caught up")
     print(f"after SIGKILL: caught up {took:.1f} s after the start", flush=True)
+    ask(run, options)
     run.end(signal.SIGTERM)
     print(f"load {os.getloadavg()[0]:.1f}")
     shutil.rmtree(options.scratch)

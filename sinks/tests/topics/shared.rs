@@ -2,7 +2,7 @@
 
 use dbb_events::{Again, Class, Did, EventId, Lane, Micros, Outgoing, Place, Rse, message::header};
 use dbb_sinks::topics::{SentLogSettings, Share, TopicsSettings, TopicsSink};
-use dbb_test_services::Kafka;
+use dbb_test_services::{Kafka, watermarks};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -52,9 +52,7 @@ pub(crate) fn read(kafka: &Kafka, topic: &str) -> Vec<Found> {
     let partitions = metadata.topics()[0].partitions().len() as i32;
     let mut all = Vec::new();
     for partition in 0..partitions {
-        let (low, high) = consumer
-            .fetch_watermarks(topic, partition, Duration::from_secs(30))
-            .unwrap();
+        let (low, high) = watermarks(&consumer, topic, partition).unwrap();
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(low))
             .unwrap();

@@ -36,6 +36,7 @@ pub use rucio::{Rucio, RucioOptions};
 pub use rucio_stub::{Metadata, RucioStub};
 pub use s3::S3;
 pub use stomp::{Stomp, StompFrame};
+pub use topics::watermarks;
 
 use anyhow::{Context, Result, ensure};
 use std::{

@@ -1,7 +1,7 @@
 //! What tests do to topics: make and delete them, fill them, forget their oldest records.
 
 use crate::{Kafka, wait_until};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rdkafka::{
     ClientConfig, ClientContext, Offset, TopicPartitionList,
     admin::{
@@ -197,6 +197,16 @@ impl ProducerContext for Deliveries {
             let _ = self.failure.set(error.clone());
         }
     }
+}
+
+/// The first offset of a partition, and the one after its last: a topic that was made just now has leaders a moment later.
+pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
+    let mut found = None;
+    wait_until(&format!("{topic}/{partition} has a leader"), LIMIT, || {
+        found = consumer.fetch_watermarks(topic, partition, LIMIT).ok();
+        Ok(found.is_some())
+    })?;
+    found.context("no leader")
 }
 
 /// The ids of the brokers that the first one to answer knows; none if none answers.

@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use dbb_events::{Lane, Message, Micros, Ranges, Word, message::OutcomeWord};
 use dbb_sinks::ledger::{Filter, GapRow, GapState, Selector, State};
-use dbb_test_services::{Kafka, Program, free_port, scratch, wait_until};
+use dbb_test_services::{Kafka, Program, free_port, scratch, watermarks};
 use dbb_tests::{
     Recorded, Run, Site,
     books::Again,
@@ -135,16 +135,6 @@ fn messages(kafka: &Kafka, topic: &str) -> Result<Vec<Message>> {
         left -= 1;
     }
     Ok(all)
-}
-
-/// A topic that was made just now has leaders a moment later.
-fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> Result<(i64, i64)> {
-    let mut found = None;
-    wait_until("the partition has a leader", LIMIT, || {
-        found = consumer.fetch_watermarks(topic, partition, LIMIT).ok();
-        Ok(found.is_some())
-    })?;
-    found.context("no leader")
 }
 
 fn rse_of(lane: &Lane) -> &str {

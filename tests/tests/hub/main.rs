@@ -6,7 +6,7 @@ mod operators;
 
 use anyhow::{Context, Result, ensure};
 use dbb_sinks::ledger::{Ledger, LedgerSettings, State};
-use dbb_test_services::{Kafka, Program, RucioStub, scratch};
+use dbb_test_services::{Kafka, Program, RucioStub, scratch, watermarks};
 use dbb_tests::{Ended, Recorded, Run, recording::Publisher};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -165,7 +165,7 @@ hub:
         };
         for topic in metadata.topics().iter().filter(|topic| own(topic.name())) {
             for partition in topic.partitions() {
-                let (_, high) = consumer.fetch_watermarks(topic.name(), partition.id(), timeout)?;
+                let (_, high) = watermarks(&consumer, topic.name(), partition.id())?;
                 if high > 0 {
                     left.add_partition_offset(topic.name(), partition.id(), Offset::Beginning)?;
                     ends.insert((topic.name().to_owned(), partition.id()), high);

@@ -133,7 +133,8 @@ pub(super) async fn serve(
                 Arc::clone(&copy),
                 Arc::clone(&door.cancels),
             ) => processed,
-            () = gone(&twin) => return Ok(()),
+            // Who calls a statement off has often gone before that is heard.
+            () = gone(&twin), if !is_cancel => return Ok(()),
             () = tokio::time::sleep(door.engine.time_limit() + STALLED), if !is_starting => return Ok(()),
             () = &mut starting, if is_starting => return Ok(()),
         };

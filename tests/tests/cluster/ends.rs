@@ -24,6 +24,8 @@ fn whoever_is_killed_or_stopped_the_others_end_and_nothing_is_lost() -> Result<(
     for (victim, signal) in [(0, "KILL"), (1, "KILL"), (1, "STOP")] {
         let mut cluster = Cluster::of(&site, &format!("{signal}{victim}"), 3)?;
         cluster.start(&["--set", "cluster.patience_seconds=4"])?;
+        // All may be done by now: and until it is whole a cluster waits for its processes for longer.
+        cluster.until_whole()?;
         let before = rows;
         cluster.until("something is done", || {
             rows = site.count(|_| true)?;

@@ -26,7 +26,7 @@ impl Default for ClusterSettings {
             token: None,
             listen: None,
             connect_seconds: 60,
-            patience_seconds: 10,
+            patience_seconds: 8,
         }
     }
 }

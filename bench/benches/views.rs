@@ -22,8 +22,14 @@ use dbb_operators::{
     },
     replicas::Replica,
     views::{
-        ViewRow, available::available, dataset_progress::dataset_progress, failures::failures,
-        listings::listings, lost_files::lost_files, rules::rules, transfers::transfers,
+        ViewRow,
+        available::available,
+        dataset_progress::{Keeping, dataset_progress},
+        failures::failures,
+        listings::listings,
+        lost_files::lost_files,
+        rules::rules,
+        transfers::transfers,
     },
 };
 use differential_dataflow::{
@@ -202,7 +208,12 @@ fn of_dataset_progress(c: &mut Criterion) {
         });
         let contents = scope.new_collection_from(contents).1;
         let replicas = scope.new_collection_from((0..FILES).map(replica)).1;
-        dataset_progress(attempts, listings(contents, None), available(replicas), None)
+        dataset_progress(
+            attempts,
+            listings(contents, None),
+            available(replicas),
+            Keeping::all(None),
+        )
     });
 }
 

@@ -19,6 +19,7 @@ pub mod sequences;
 pub mod tell;
 pub mod tell_table;
 pub mod views;
+mod watermark;
 
 pub use arrival::{Arrival, Incoming};
 pub use batching::Batching;

@@ -16,6 +16,8 @@ mod forget;
 mod repeats;
 #[path = "checkpoint/run.rs"]
 mod run;
+#[path = "checkpoint/settled.rs"]
+mod settled;
 #[path = "checkpoint/stored.rs"]
 mod stored;
 

@@ -19,7 +19,7 @@ use dbb_operators::{
     views::{
         ViewRow,
         available::available,
-        dataset_progress::{DatasetProgress, dataset_progress},
+        dataset_progress::{DatasetProgress, Keeping, dataset_progress},
         failures::{Failures, failures},
         listings::listings,
         lost_files::{LostFile, lost_files},
@@ -51,7 +51,12 @@ fn the_lost_files<'s>(facts: Inputs<'s>) -> View<'s, LostFile> {
 
 fn the_progress<'s>(facts: Inputs<'s>) -> View<'s, DatasetProgress> {
     let listings = listings(facts.contents, None);
-    dataset_progress(facts.attempts, listings, available(facts.replicas), None)
+    dataset_progress(
+        facts.attempts,
+        listings,
+        available(facts.replicas),
+        Keeping::all(None),
+    )
 }
 
 fn the_site_outcomes<'s>(facts: Inputs<'s>) -> View<'s, SiteOutcomeRow> {

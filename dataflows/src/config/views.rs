@@ -14,12 +14,14 @@ pub const EPOCH_MS: u64 = 10;
 #[serde(deny_unknown_fields, default)]
 pub struct Views {
     /// The views that are kept, by name, or `[all]`; without it none, and nothing is spent on them. With views the
-    /// source is read from its oldest record at every start: what has an outcome goes to the views alone.
+    /// source is read from the newest checkpoint on at every start, without one from its oldest record: what has an outcome
+    /// goes to the views alone.
     pub keep: Vec<String>,
     /// How often views become visible, in milliseconds, a multiple of 10: all of them together, as of one epoch.
     pub publish_ms: u64,
     /// How long a deleted replica is remembered, in seconds of the times of events. A change that is older than
-    /// this, of a replica that is not known, comes too late: it becomes a dead letter.
+    /// this, of a replica that is not known, comes too late: it becomes a dead letter. In `dataset_progress` a file
+    /// that landed longer ago is counted and no longer known by its name.
     pub forget_after_seconds: u64,
     /// Two changes of a replica that are closer than this, in milliseconds, and say different states, are counted
     /// as conflicts in `stream_health`: clocks cannot tell which was first.

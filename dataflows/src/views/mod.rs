@@ -24,7 +24,7 @@ use dbb_operators::{
         ViewRow,
         available::available,
         collected::{Spoken, collected, spoken},
-        dataset_progress::dataset_progress,
+        dataset_progress::{self, dataset_progress},
         failures::failures,
         listings::listings,
         lost_files::lost_files,
@@ -37,7 +37,7 @@ use dbb_operators::{
     },
 };
 use differential_dataflow::{AsCollection, VecCollection};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, rc::Rc, sync::Arc};
 use timely::dataflow::{
     ProbeHandle, Stream,
     operators::{Probe, core::Concat},
@@ -52,7 +52,8 @@ pub struct ViewSettings {
     pub eager: bool,
     /// Brings all replicas to the first worker at the end: for several processes.
     pub gather: bool,
-    /// How long tombstones are kept, by the times of events, in microseconds; for ever when `None`.
+    /// How long tombstones are kept, and the names of files that landed in `dataset_progress`, by the times of events,
+    /// in microseconds; for ever when `None`.
     pub forget_after_us: Option<i64>,
     /// For how many epochs events are known as repeats; for ever when `None`.
     pub remember: Option<Epoch>,
@@ -120,9 +121,12 @@ pub fn build<'s>(
         probe: keep.map(|_| probe),
     };
     let names = facts.names.clone();
-    let kept = needs
-        .changes
-        .then(|| replicas(facts.changes, facts.names, facts.completes, keeping, on_notice));
+    let on_notice = Rc::new(on_notice);
+    let of_replicas = Rc::clone(&on_notice);
+    let kept = needs.changes.then(|| {
+        let on_notice = move |notice| of_replicas(notice);
+        replicas(facts.changes, facts.names, facts.completes, keeping, on_notice)
+    });
     // Before everything that counts: what is delivered again has happened once.
     let told = needs
         .attempts
@@ -178,7 +182,12 @@ pub fn build<'s>(
         if let (Some(told), Some(contents)) = (told, contents.clone())
             && wants(Name::DatasetProgress)
         {
-            shown.show(dataset_progress(told, contents, available.clone(), keep));
+            let keeping = dataset_progress::Keeping {
+                forget_after_us: settings.forget_after_us,
+                keep,
+                on_late: Box::new(move || on_notice(Notice::TooLate)),
+            };
+            shown.show(dataset_progress(told, contents, available.clone(), keeping));
         }
         if let (Some(outcomes), Some(contents)) = (outcomes, contents.clone()) {
             shown.show(site_outcomes(outcomes.clone(), available.clone()));

@@ -17,11 +17,13 @@ mod kept;
 mod kind;
 mod meeting;
 pub(crate) mod met;
+mod offering;
 mod restored;
 
 pub use kept::{kept, sum};
 pub use kind::{Add, Damaged, Give, Kind, Merge, Rows, spread};
 pub use meeting::{Checkpoints, Collected, Part, PartKey};
+pub(crate) use offering::Offering;
 pub use restored::{Keep, Restored, Row, restored};
 
 /// Every kind of state there is.
@@ -37,7 +39,8 @@ pub fn kinds() -> Vec<&'static Kind> {
         &views::failures::KIND,
         &views::rules::KIND,
         &views::lost_files::KIND,
-        &views::dataset_progress::KIND,
+        &views::dataset_progress::FILES,
+        &views::dataset_progress::SETTLED,
         &views::listings::KIND,
         &views::site_outcomes::KIND,
     ]

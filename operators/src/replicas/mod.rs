@@ -30,7 +30,6 @@ mod row;
 mod snapshot;
 mod store;
 mod table;
-mod watermark;
 mod whole;
 mod words;
 
@@ -119,7 +118,7 @@ pub enum Notice {
         /// The RSE of the later word.
         rse: RseName,
     },
-    /// A change that came too late to be judged.
+    /// A change, or a step of a transfer, that came too late to be judged.
     TooLate,
 }
 

@@ -7,9 +7,9 @@
 use super::{Keeping, Notice, Replica, Replicas, effects::Effects, gather, kept, store::Store};
 use crate::{
     Epoch,
-    checkpoint::{self, Checkpoints, Damaged, Restored, Row, restored},
+    checkpoint::{Damaged, Offering, Restored, Row, restored},
     facts::{Change, Complete, DidName},
-    publish::{END, Part, PartKey},
+    publish::{END, Part},
     views::rse_usage::{Amount, Usage},
 };
 use differential_dataflow::AsCollection;
@@ -52,10 +52,7 @@ pub(super) fn build<'s>(
         publisher.expect(part);
     }
     let keep = keeping.keep.clone();
-    let checkpoints = keep.as_ref().map(|keep| Arc::clone(&keep.checkpoints));
-    if let Some(checkpoints) = &checkpoints {
-        checkpoints.expect(part);
-    }
+    let mut offering = keep.as_ref().map(|keep| Offering::new(&keep.checkpoints, part));
     let from = keep.and_then(|keep| keep.restored);
     let floors = restored(scope, &kept::FLOORS, from.clone());
     let files = restored(scope, &kept::REPLICAS, from.clone());
@@ -82,7 +79,7 @@ pub(super) fn build<'s>(
     builder.build(move |capabilities| {
         let effects = Effects::new(keeping.emits, keeping.clock_skew_us, Box::new(on_notice));
         let mut store = Store::new(keeping.names, keeping.forget_after_us, effects);
-        if checkpoints.is_some() {
+        if offering.is_some() {
             store.note_changes();
         }
         let mut taking = Taking {
@@ -90,11 +87,8 @@ pub(super) fn build<'s>(
             waiting: Vec::new(),
             names: keeping.emits.then(Vec::new),
         };
-        let mut offering = checkpoints.map(|checkpoints| Offering {
-            checkpoints,
-            part,
-            done: None,
-        });
+        // Every worker has heard of every complete listing.
+        let of_all = part.1 == 0;
         let mut open: BTreeMap<Epoch, Open> = BTreeMap::new();
         // One capability for each output, never ahead of the inputs.
         let mut held = Some(capabilities);
@@ -185,7 +179,7 @@ pub(super) fn build<'s>(
                     publish(&store, earlier);
                 }
                 if let Some(offering) = &mut offering {
-                    offering.offer(&mut store, Some(epoch));
+                    offering.offer(Some(epoch), || store.changes(of_all));
                 }
                 entry.remove().apply(&mut store);
                 let epoch = if eager { None } else { Some(epoch) };
@@ -204,7 +198,7 @@ pub(super) fn build<'s>(
                 publish(&store, due);
             }
             if let Some(offering) = &mut offering {
-                offering.offer(&mut store, frontier);
+                offering.offer(frontier, || store.changes(of_all));
             }
             match frontier {
                 Some(frontier) if has_moved => {
@@ -271,26 +265,6 @@ impl Taking {
             }
         }
         Some(epoch)
-    }
-}
-
-/// What is due of checkpoints.
-struct Offering {
-    checkpoints: Arc<Checkpoints>,
-    part: PartKey,
-    done: Option<Epoch>,
-}
-
-impl Offering {
-    /// Hands out what changed up to each checkpoint below `frontier`; the store holds nothing of that or later.
-    fn offer(&mut self, store: &mut Store, frontier: Option<Epoch>) {
-        for due in self.checkpoints.due(self.done, frontier) {
-            // Every worker has heard of every complete listing.
-            let rows = store.changes(self.part.1 == 0);
-            let part = checkpoint::Part::Rows(rows);
-            self.checkpoints.offer(self.part, due, part);
-            self.done = Some(due);
-        }
     }
 }
 

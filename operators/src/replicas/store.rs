@@ -8,12 +8,12 @@ use super::{
     restore,
     snapshot::Snapshot,
     table::Table,
-    watermark::Watermark,
     words::Words,
 };
 use crate::{
     checkpoint::{Damaged, Row, Rows},
     facts::{Change, Complete, DidKey, DidName, ScopeName},
+    watermark::Watermark,
 };
 use std::{hint::black_box, sync::Arc};
 

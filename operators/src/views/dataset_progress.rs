@@ -10,17 +10,26 @@
 //! In:    attempts, in any order, repeats too; the newest listings of contents; where files are AVAILABLE.
 //! Out:   `(DatasetProgress, epoch, +1 or -1)`, one live row for each dataset and RSE for which an event names
 //!        a transfer, or where a member of the listed dataset is AVAILABLE.
-//! State: 80 bytes for each file, dataset and RSE ever transferred; 100 for each member of a listing; a row for
-//!        each dataset and RSE, three times. None of the first is forgotten.
+//! State: 60 to 110 bytes for each file, dataset and RSE of which a transfer is told; 100 for each member of a listing;
+//!        a row for each dataset and RSE, three times.
+//!
+//! Live, a file that landed long ago is forgotten, and counts on as requested and done; transferred after that for the
+//! same dataset to the same RSE, it counts once more. One that has not landed is never forgotten.
 //!
 //! No event says what a dataset contains, so counts from events are never called complete: without a listing
 //! that is unknown. Queued requests name no dataset: a file counts as requested from its submission on.
 
+mod files;
+mod kept;
+mod steps;
+
+pub(crate) use kept::{FILES, SETTLED};
+
 use super::{View, ViewRow, available::Available, columns, listings::Listing, newest::Newest};
 use crate::{
     Epoch,
-    checkpoint::{Keep, Kind, Merge, kept, sum},
-    facts::{Attempt, DatasetName, RseName, Step},
+    checkpoint::Keep,
+    facts::{Attempt, DatasetName, DidKey, RseName, Step},
 };
 use arrow::{
     array::RecordBatch,
@@ -79,8 +88,8 @@ impl ViewRow for DatasetProgress {
         name: "dataset_progress",
         meaning: "How many files of a Rucio dataset events say were requested, done and failed at an RSE, and, only where a \
                   listing told its members, how many of them are not AVAILABLE there.",
-        cost: "80 bytes for each file, dataset and RSE ever transferred, 100 for each listed member; shared with other \
-               views, 40 for each AVAILABLE replica.",
+        cost: "60 to 110 bytes for each file, dataset and RSE of which a transfer is told, until `views.forget_after_seconds` \
+               after it has landed, 100 for each listed member; shared with other views, 40 for each AVAILABLE replica.",
     };
 
     fn schema() -> SchemaRef {
@@ -123,12 +132,35 @@ impl DatasetProgress {
 /// Files requested, done, failed; and members AVAILABLE.
 type Tally = (isize, isize, isize, isize);
 
+/// How the steps of files are kept.
+pub struct Keeping<'a> {
+    /// How long after its time a file that landed is known by its name, by the times of steps in microseconds; for ever
+    /// when `None`.
+    pub forget_after_us: Option<i64>,
+    /// Goes into checkpoints, and goes on where one was taken.
+    pub keep: Option<&'a Keep>,
+    /// Hears of each step that is older than what was forgotten, of a file that is not known: it may be of one that was
+    /// forgotten, and does not count.
+    pub on_late: Box<dyn Fn()>,
+}
+
+impl<'a> Keeping<'a> {
+    /// For ever.
+    pub fn all(keep: Option<&'a Keep>) -> Self {
+        Self {
+            forget_after_us: None,
+            keep,
+            on_late: Box::new(|| {}),
+        }
+    }
+}
+
 /// Progress of each dataset at each RSE.
 pub fn dataset_progress<'s>(
     attempts: VecCollection<'s, Epoch, Attempt, isize>,
     listings: VecCollection<'s, Epoch, DatasetName, Listing>,
     available: Available<'s>,
-    keep: Option<&Keep>,
+    keeping: Keeping<'_>,
 ) -> VecCollection<'s, Epoch, DatasetProgress, isize> {
     let listings = listings.count_total();
     let members = listings
@@ -138,7 +170,7 @@ pub fn dataset_progress<'s>(
         .arrange_by_key_named("members")
         .join_core(available, |_, dataset, rse| Some((*dataset, *rse)))
         .explode(|key| [(key, (0isize, 0isize, 0isize, 1isize))]);
-    let tallies = told(attempts, keep)
+    let tallies = steps::steps(attempts, keeping)
         .concat(there)
         .consolidate_stream()
         .count_total()
@@ -161,32 +193,14 @@ pub fn dataset_progress<'s>(
     told.concat(rows).concat(replaced.negate())
 }
 
-/// The newest step of each file, in a checkpoint.
-pub(crate) static KIND: Kind = Kind {
-    name: "dataset_progress",
-    version: 1,
-    merge: Merge::Sum(sum::<Newest<(Micros, EventId, Step)>>),
-};
+/// A step of a file, of which a view needs to know for a dataset and an RSE.
+type Given = (steps::Of, DidKey, (Micros, EventId, Step));
 
-/// What attempts tell of each dataset and RSE: the newest step of each file counts.
-fn told<'s>(
-    attempts: VecCollection<'s, Epoch, Attempt, isize>,
-    keep: Option<&Keep>,
-) -> VecCollection<'s, Epoch, (DatasetName, RseName), Tally> {
-    let steps = attempts.explode(|attempt| {
-        let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
-        let newest = Newest((attempt.at, attempt.event, attempt.step));
-        Some(((dataset, attempt.rse, attempt.did), newest))
-    });
-    kept(steps, &KIND, keep)
-        .count_total()
-        .explode(|((dataset, rse, _), Newest((_, _, step)))| {
-            let done = isize::from(step == Step::Done);
-            [(
-                (dataset, rse),
-                (1isize, done, isize::from(step.is_failure()), 0isize),
-            )]
-        })
+/// What an attempt tells; nothing unless it is of a transfer for a dataset.
+fn given(attempt: Attempt) -> Option<Given> {
+    let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
+    let told = (attempt.at, attempt.event, attempt.step);
+    Some(((dataset, attempt.rse), attempt.did, told))
 }
 
 fn is_transfer(step: Step) -> bool {

@@ -13,7 +13,7 @@ use dbb_operators::{
         Scan, Table,
         available::available,
         collected::{collected, spoken},
-        dataset_progress::dataset_progress,
+        dataset_progress::{self, dataset_progress},
         failures::failures,
         listings::listings,
         lost_files::lost_files,
@@ -271,7 +271,14 @@ fn build(
     publish(failures(told.clone(), keep), publisher);
     publish(rules(heard_of.rules, told.clone(), keep), publisher);
     publish(lost_files(heard_of.lost, available.clone(), keep), publisher);
-    publish(dataset_progress(told, listed.clone(), available, keep), publisher);
+    let steps = dataset_progress::Keeping {
+        forget_after_us: keeping.forget_after_us,
+        ..dataset_progress::Keeping::all(keep)
+    };
+    publish(
+        dataset_progress(told, listed.clone(), available, steps),
+        publisher,
+    );
     let placed = placement(replicas, names.concat(named), listed, policies());
     publish(placed.placement, publisher);
     publish(placed.gaps, publisher);

@@ -146,7 +146,8 @@ const MEANINGS: &[Meaning] = &[
     (
         "dataset_progress",
         "requested",
-        "Files of which an event names a transfer for this dataset to this RSE.",
+        "Files of which an event names a transfer for this dataset to this RSE; live, one that is transferred again when it was \
+         forgotten counts again.",
     ),
     (
         "dataset_progress",
@@ -364,7 +365,7 @@ const MEANINGS: &[Meaning] = &[
     (
         "stream_health",
         "too_late",
-        "Changes that came too late to be judged; in the row of all.",
+        "Changes, and steps of transfers, that came too late to be judged; in the row of all.",
     ),
     (
         "stream_health",

@@ -14,7 +14,7 @@ pub enum Noticed {
     Conflict,
     /// Two sources tell different sizes or checksums of a file.
     Disagreement,
-    /// A change came too late to be judged.
+    /// A change, or a step of a transfer, came too late to be judged.
     TooLate,
 }
 

@@ -1,14 +1,14 @@
 //! Watermark: how far event time has come, as far as that can be told from times that may be wrong.
 //!
-//! The median of each thousand changes, and only when it is later than those before: up to half of the clocks may
+//! The median of each thousand records, and only when it is later than those before: up to half of the clocks may
 //! be wrong by any amount and the watermark stays between the right ones.
 
-/// Changes of which one median is taken.
+/// Records of which one median is taken.
 const SAMPLE: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Watermark {
+pub(crate) struct Watermark {
     forget_after_us: i64,
     sample: Vec<i64>,
     reached: Option<i64>,
@@ -17,7 +17,7 @@ pub(super) struct Watermark {
 
 impl Watermark {
     /// One that has seen nothing.
-    pub(super) fn new(forget_after_us: i64) -> Self {
+    pub(crate) fn new(forget_after_us: i64) -> Self {
         Self {
             forget_after_us,
             sample: Vec::with_capacity(SAMPLE),
@@ -27,17 +27,17 @@ impl Watermark {
     }
 
     /// How far it has come.
-    pub(super) fn reached(&self) -> Option<i64> {
+    pub(crate) fn reached(&self) -> Option<i64> {
         self.reached
     }
 
     /// It had come as far before.
-    pub(super) fn reach(&mut self, at: i64) {
+    pub(crate) fn reach(&mut self, at: i64) {
         self.reached = Some(self.reached.map_or(at, |reached| reached.max(at)));
     }
 
-    /// A change of this time came.
-    pub(super) fn see(&mut self, at: i64) {
+    /// A record of this time came.
+    pub(crate) fn see(&mut self, at: i64) {
         self.sample.push(at);
         if self.sample.len() >= SAMPLE {
             let (_, median, _) = self.sample.select_nth_unstable(SAMPLE / 2);
@@ -47,9 +47,9 @@ impl Watermark {
         }
     }
 
-    /// When one more table is to be looked at: before which time its tombstones may be forgotten. Each of `tables`
+    /// When one more table is to be looked at: before which time what is old in it may be forgotten. Each of `tables`
     /// is looked at four times while event time goes on by what is remembered.
-    pub(super) fn due(&mut self, tables: i64) -> Option<i64> {
+    pub(crate) fn due(&mut self, tables: i64) -> Option<i64> {
         let reached = self.reached.filter(|reached| *reached >= self.next)?;
         let step = (self.forget_after_us / tables.saturating_mul(4)).max(1);
         let oldest = reached.saturating_sub(step.saturating_mul(tables));

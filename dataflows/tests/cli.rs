@@ -1,6 +1,11 @@
 //! The program as a script sees it: exit statuses, what is on standard output, what on standard error.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cli/check.rs"]
+mod check;
+#[path = "cli/letters.rs"]
+mod letters;
+
 use dbb_events::{DeadLetter, Did, Entry, EventId, Micros, Place, Reason, Rse};
 use dbb_sinks::ledger::{Ledger, LedgerSettings, Who};
 use std::{fs, path::Path, process::Command};
@@ -190,116 +195,6 @@ fn a_wrong_override_names_the_variable() {
 }
 
 #[test]
-fn check_ticks_what_a_good_file_says() {
-    let ended = Site::new(SITE).dbb(&["check", "site.yaml"]);
-    assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    assert_eq!(
-        ended.out,
-        "\
-✓ configuration site.yaml
-✓ source: files events
-✓ ledger: sqlite:ledger.sqlite
-✓ route: T_RAW_DISK-raw to main
-✓ repository main: /no/such/repository
-"
-    );
-}
-
-#[test]
-fn check_accepts_a_ctrl_ingestd_file_named_by_its_variable() {
-    let site = Site::new(INGESTD);
-    let ended = ended(site.command(&["check"]).env("CTRL_INGESTD_CONFIG", "site.yaml"));
-    assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    assert_eq!(
-        ended.out,
-        "\
-✓ configuration site.yaml, a file of ctrl_ingestd
-✓ source: Kafka at kafka.example.org:9092 as group ingestd, topics T_RAW_DISK-raw
-✓ ledger: sqlite:dbb-ledger.sqlite
-✓ route: T_RAW_DISK-raw to main
-✓ repository main: /repo/main
-"
-    );
-}
-
-#[test]
-fn check_of_recorded_events_lists_what_could_not_be_routed_with_a_place() {
-    let site = Site::new(SITE);
-    let url = "davs://dtn.example.org:443/raw_disk/raw/x.fits";
-    let events = [
-        event("T_RAW_DISK", "raw", url),
-        event("T_RAW_DISK", "other", url),
-        event("T_RAW_DISK", "other", url),
-        event("T_RAW_DISK", "raw", "davs://elsewhere/x.fits"),
-        "not an event".into(),
-        r#"{"event_type": "deletion-done", "created_at": "2026-04-01 00:00:00", "payload": {}}"#.into(),
-    ];
-    fs::write(site.path().join("events/a.ndjson"), events.join("\n")).unwrap();
-    let ended = site.dbb(&["check", "site.yaml", "events/a.ndjson"]);
-    assert_eq!(ended.status, 1, "{}{}", ended.out, ended.err);
-    let lines: Vec<_> = ended.out.lines().skip(5).collect();
-    assert_eq!(
-        lines[..3],
-        [
-            "✓ 6 recorded events read",
-            "✓ 1 go to main",
-            "  1 not for us: other_event_type"
-        ]
-    );
-    assert!(
-        lines[3].starts_with("✗ 1 unreadable, as at events/a.ndjson:5: "),
-        "{lines:?}"
-    );
-    let unmapped =
-        "✗ 2 unmapped, as at events/a.ndjson:2: no route for files of scope `other` on RSE `T_RAW_DISK`";
-    assert_eq!(lines[4], unmapped);
-    assert!(
-        lines[5].starts_with("✗ 1 unknown_prefix, as at events/a.ndjson:4: "),
-        "{lines:?}"
-    );
-}
-
-#[test]
-fn check_of_what_does_not_answer_ends_with_69() {
-    let site = Site::new(&SITE.replace("sqlite:ledger.sqlite", "postgres://me@127.0.0.1:1/ledger"));
-    let ended = site.dbb(&["check", "site.yaml", "--connect"]);
-    assert_eq!(ended.status, 69, "{}{}", ended.out, ended.err);
-    assert!(
-        ended
-            .out
-            .contains("✗ ledger postgres://me@127.0.0.1:1/ledger: the ledger"),
-        "{}",
-        ended.out
-    );
-    // It goes on after what is wrong.
-    assert!(
-        ended
-            .out
-            .contains("✗ repository main: could not start the Butler worker"),
-        "{}",
-        ended.out
-    );
-    assert!(
-        ended.out.contains("hint: set worker.command of the repository"),
-        "{}",
-        ended.out
-    );
-}
-
-#[test]
-fn check_of_what_someone_must_change_ends_with_1() {
-    let ended = Site::new(SITE).dbb(&["check", "site.yaml", "--connect"]);
-    assert_eq!(ended.status, 1, "{}{}", ended.out, ended.err);
-    assert!(
-        ended
-            .out
-            .contains("✓ ledger sqlite:ledger.sqlite is to be made at the first run\n"),
-        "{}",
-        ended.out
-    );
-}
-
-#[test]
 fn a_port_in_use_is_named_and_ends_with_69() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
@@ -372,102 +267,6 @@ fn a_file_that_nobody_heard_of_is_a_problem_with_a_reason() {
     assert_eq!(
         site.dbb(&["explain", "site.yaml", "raw:nothing", "--json"]).out,
         "[]\n"
-    );
-}
-
-#[test]
-fn dead_letters_are_listed_counted_and_shown() {
-    let site = Site::new(SITE).with_dead_letters();
-    let ended = site.dbb(&["dead-letters", "list", "site.yaml"]);
-    assert_eq!((ended.status, ended.err.as_str()), (0, ""));
-    assert_eq!(
-        ended.out,
-        "\
-id  at                    repository  reason        file             why
- 2  1970-01-01T00:00:02Z  main        bad_sidecar   raw:a/bad.fits   field `id` is missing
- 1  1970-01-01T00:00:02Z  main        file_missing  raw:a/good.fits  `/a/good.fits` is not there
-"
-    );
-    let ended = site.dbb(&["dead-letters", "list", "site.yaml", "--by", "reason"]);
-    assert_eq!(
-        ended.out,
-        "reason        dead letters\nbad_sidecar              1\nfile_missing             1\n"
-    );
-    let ended = site.dbb(&[
-        "dead-letters",
-        "list",
-        "site.yaml",
-        "--reason",
-        "bad_sidecar",
-        "--json",
-    ]);
-    let letters: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(
-        (letters.as_array().unwrap().len(), &letters[0]["id"]),
-        (1, &2.into())
-    );
-    let ended = site.dbb(&["dead-letters", "show", "site.yaml", "1"]);
-    assert!(
-        ended
-            .out
-            .contains("{\"event_type\": \"transfer-done\", \"n\": 1}"),
-        "{}",
-        ended.out
-    );
-    assert_eq!(site.dbb(&["dead-letters", "show", "site.yaml", "99"]).status, 1);
-    let ended = site.dbb(&["dead-letters", "list", "site.yaml", "--reason", "bad_sidcar"]);
-    assert_eq!(ended.status, 2);
-    assert!(ended.err.contains("did you mean `bad_sidecar`?"), "{}", ended.err);
-}
-
-#[test]
-fn dead_letters_are_retried_by_number_reason_or_all() {
-    let site = Site::new(SITE).with_dead_letters();
-    assert_eq!(site.dbb(&["dead-letters", "retry", "site.yaml"]).status, 2);
-    let ended = site.dbb(&["dead-letters", "retry", "site.yaml", "1"]);
-    assert!(
-        ended.out.starts_with("1 to be tried again"),
-        "{}{}",
-        ended.out,
-        ended.err
-    );
-    let ended = site.dbb(&["dead-letters", "retry", "site.yaml", "1"]);
-    assert_eq!(ended.status, 1);
-    assert!(
-        ended
-            .err
-            .starts_with("error: 1 of the numbers given are no dead letters"),
-        "{}",
-        ended.err
-    );
-    let ended = site.dbb(&["dead-letters", "retry", "site.yaml", "--reason", "bad_sidecar"]);
-    assert!(ended.out.starts_with("1 to be tried again"), "{}", ended.out);
-    let ended = site.dbb(&["dead-letters", "retry", "site.yaml", "--all"]);
-    assert!(ended.out.starts_with("0 to be tried again"), "{}", ended.out);
-    let ended = site.dbb(&["ledger", "summary", "site.yaml", "--json"]);
-    let summary: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
-    let expected = serde_json::json!([
-        {"rse": "T_RAW_DISK", "repository": "main", "outcome": "waiting", "events": 2}
-    ]);
-    assert_eq!(summary["outcomes"], expected);
-}
-
-#[test]
-fn exported_events_can_be_read_as_recorded_ones() {
-    let site = Site::new(SITE).with_dead_letters();
-    let ended = site.dbb(&["dead-letters", "export", "site.yaml", "--events"]);
-    let line: serde_json::Value = serde_json::from_str(ended.out.lines().next().unwrap()).unwrap();
-    assert_eq!(line["topic"], "T_RAW_DISK-raw");
-    assert_eq!(line["value"], "{\"event_type\": \"transfer-done\", \"n\": 2}");
-    fs::write(site.path().join("events/again.ndjson"), &ended.out).unwrap();
-    let ended = site.dbb(&["check", "site.yaml", "events/again.ndjson"]);
-    assert!(ended.out.contains("2 recorded events read"), "{}", ended.out);
-    assert_eq!(
-        site.dbb(&["dead-letters", "export", "site.yaml"])
-            .out
-            .lines()
-            .count(),
-        2
     );
 }
 

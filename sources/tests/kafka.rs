@@ -1,6 +1,11 @@
 //! The Kafka source against real brokers: what it emits, where it resumes, what it survives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "kafka/brokers.rs"]
+mod brokers;
+#[path = "kafka/resumed.rs"]
+mod resumed;
+
 use dbb_events::{Marks, Received};
 use dbb_sources::{
     Begin, Extent, Gap, KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
@@ -235,28 +240,6 @@ fn a_group_with_a_live_member_is_refused_by_name() {
 }
 
 #[test]
-fn a_killed_broker_is_waited_for_and_nothing_is_lost_or_repeated() {
-    let mut kafka = Kafka::start().unwrap();
-    kafka.create_topic("events", 3).unwrap();
-    kafka.produce("events", None, numbers(0..300)).unwrap();
-    let (mut sources, statistics) = open(&settings(&kafka, "g", &["events"]), 2);
-    let mut all = read(&mut sources, 300);
-    kafka.kill(0).unwrap();
-    assert!(read(&mut sources, 0).is_empty());
-    for source in &mut sources {
-        // Stored later, when there is somebody to store it.
-        source.ack(&after(&all)).unwrap();
-    }
-    kafka.restart(0).unwrap();
-    kafka.produce("events", None, numbers(300..600)).unwrap();
-    all.extend(read(&mut sources, 300));
-    assert_eq!((all.len(), values(&all)), (600, (0..600).collect()));
-    sources[1].flush().unwrap();
-    assert_eq!(kafka.committed("g", "events", 0).unwrap(), Some(100));
-    assert!(statistics.snapshot().received_records_total >= 300);
-}
-
-#[test]
 fn a_finished_source_has_emitted_all_committed_transactions_and_no_aborted_one() {
     let kafka = Kafka::shared().unwrap();
     kafka.create_topic("transactions", 2).unwrap();
@@ -366,76 +349,6 @@ fn a_worker_that_found_nothing_is_woken() {
 }
 
 #[test]
-fn a_login_with_scram_over_tls_is_let_in_and_a_wrong_password_is_a_configuration_error() {
-    let kafka = Kafka::with(KafkaOptions {
-        secured: true,
-        ..KafkaOptions::default()
-    })
-    .unwrap();
-    let folder = scratch("password").unwrap();
-    let (right, wrong) = (folder.path().join("right"), folder.path().join("wrong"));
-    std::fs::write(&right, format!("{}\n", Kafka::PASSWORD)).unwrap();
-    std::fs::write(&wrong, "a guess").unwrap();
-    kafka.create_topic("events", 1).unwrap();
-    kafka.produce("events", None, numbers(0..5)).unwrap();
-    let security = |mechanism, password: &std::path::Path| Security {
-        protocol: Protocol::SaslSsl,
-        ca_file: Some(kafka.certificates().unwrap().authority.clone()),
-        mechanism: Some(mechanism),
-        username: Some(Kafka::USER.into()),
-        password_file: Some(password.into()),
-        ..Security::default()
-    };
-    let mut settings = KafkaSettings::of(kafka.bootstrap_sasl(), "g", &["events"]);
-    for mechanism in [Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512] {
-        settings.security = security(mechanism, &right);
-        assert_eq!(read(&mut open(&settings, 1).0, 5).len(), 5);
-    }
-    settings.security = security(Mechanism::ScramSha512, &wrong);
-    let error = kafka::open(&settings, 0..1, 1, Extent::default())
-        .map(drop)
-        .unwrap_err();
-    assert!(matches!(error, SourceError::Configuration(_)), "{error}");
-    // By certificate.
-    let certificates = kafka.certificates().unwrap();
-    settings.brokers = vec![kafka.bootstrap_tls()];
-    settings.security = Security {
-        protocol: Protocol::Ssl,
-        ca_file: Some(certificates.authority.clone()),
-        certificate_file: Some(certificates.client.clone()),
-        key_file: Some(certificates.client_key.clone()),
-        ..Security::default()
-    };
-    assert_eq!(read(&mut open(&settings, 1).0, 5).len(), 5);
-}
-
-#[test]
-fn a_check_tells_what_is_there_and_what_is_not() {
-    let kafka = Kafka::shared().unwrap();
-    kafka.create_topic("check", 2).unwrap();
-    kafka.produce("check", Some(1), numbers(0..7)).unwrap();
-    let report = kafka::check(&settings(kafka, "check", &["check", "nowhere", "/no.*/"])).unwrap();
-    assert_eq!(report.brokers, [kafka.bootstrap()]);
-    assert_eq!(report.missing, ["nowhere", "/no.*/"]);
-    let partition = &report.topics[0].partitions[1];
-    assert_eq!(
-        (partition.committed, partition.first, partition.end, partition.lag),
-        (None, 0, 7, 7)
-    );
-    assert!(
-        kafka.committed("check", "check", 1).unwrap().is_none(),
-        "a check stores nothing"
-    );
-    let mut settings = KafkaSettings::of("127.0.0.1:9", "check", &["check"]);
-    settings.options.insert("socket.timeout.ms".into(), "1000".into());
-    let error = kafka::check(&settings).unwrap_err();
-    assert!(
-        matches!(&error, SourceError::Unreachable { what, .. } if what.contains("127.0.0.1:9")),
-        "{error}"
-    );
-}
-
-#[test]
 fn processes_of_one_cluster_share_the_partitions_and_keep_to_their_own() {
     let kafka = Kafka::shared().unwrap();
     kafka.create_topic("shares", 5).unwrap();
@@ -454,161 +367,6 @@ fn processes_of_one_cluster_share_the_partitions_and_keep_to_their_own() {
     first[0].flush().unwrap();
     let Partition { stream, partition } = theirs.keys().next().unwrap();
     assert_eq!(kafka.committed("shares", stream, *partition).unwrap(), Some(0));
-}
-
-#[test]
-fn one_dead_broker_of_three_keeps_nobody_from_starting_reading_and_committing() {
-    let mut kafka = Kafka::with(KafkaOptions {
-        brokers: 3,
-        ..KafkaOptions::default()
-    })
-    .unwrap();
-    kafka.create_topic("events", 6).unwrap();
-    kafka.produce("events", None, numbers(0..600)).unwrap();
-    let settings = settings(&kafka, "g", &["events"]);
-    let (mut running, _) = open(&settings, 1);
-    let mut all = read(&mut running, 600);
-    // Whichever coordinates the group and leads a third of the partitions.
-    for broker in 0..3 {
-        kafka.kill(broker).unwrap();
-        let (from, to) = (all.len(), all.len() + 600);
-        kafka.produce("events", None, numbers(from..to)).unwrap();
-        all.extend(read(&mut running, 600));
-        assert_eq!(values(&all), (0..to).collect());
-        running[0].ack(&after(&all)).unwrap();
-        let start = Instant::now();
-        while running[0].flush().is_err() {
-            assert!(start.elapsed() < Duration::from_secs(90));
-        }
-        let (mut started, _) = open(&settings, 1);
-        assert!(read(&mut started, 0).is_empty());
-        drop(started);
-        kafka.restart(broker).unwrap();
-    }
-}
-
-#[test]
-fn read_from_the_beginning_what_the_group_has_stored_is_known_and_stays_stored() {
-    let kafka = Kafka::shared().unwrap();
-    kafka.create_topic("views", 2).unwrap();
-    kafka.produce("views", None, numbers(0..100)).unwrap();
-    let settings = settings(kafka, "views", &["views"]);
-    let (mut sources, _) = open(&settings, 1);
-    let first = read(&mut sources, 100);
-    let stored = after(&first[..60]);
-    sources[0].ack(&stored).unwrap();
-    sources[0].flush().unwrap();
-    drop(sources);
-
-    let extent = Extent {
-        once: true,
-        begin: Begin::Oldest,
-    };
-    let (mut sources, _) = kafka::open(&settings, 0..1, 1, extent).unwrap();
-    assert!(!sources[0].caught_up());
-    let again = drain(&mut sources[0]);
-    assert_eq!((again.len(), values(&again)), (100, (0..100).collect()));
-    assert!(sources[0].caught_up());
-    for (partition, offset) in &stored {
-        assert_eq!(sources[0].known_to(partition), *offset);
-    }
-    sources[0].flush().unwrap();
-    for partition in [0, 1] {
-        let known = stored.iter().find(|(p, _)| p.partition == partition);
-        let known = known.map(|(_, offset)| *offset as i64).or(Some(0));
-        assert_eq!(kafka.committed("views", "views", partition).unwrap(), known);
-    }
-}
-
-/// A source that begins where a checkpoint says: at these offsets.
-fn resume(settings: &KafkaSettings, named: &Offsets) -> Box<dyn Source> {
-    let extent = Extent {
-        once: true,
-        begin: Begin::At(named.clone().into()),
-    };
-    kafka::open(settings, 0..1, 1, extent).unwrap().0.remove(0)
-}
-
-fn first_of(topic: &str) -> Partition {
-    Partition {
-        stream: topic.into(),
-        partition: 0,
-    }
-}
-
-#[test]
-fn a_checkpoint_says_where_to_begin_and_the_group_what_is_known() {
-    let kafka = Kafka::shared().unwrap();
-    kafka.create_topic("resumed", 1).unwrap();
-    kafka.produce("resumed", None, numbers(0..100)).unwrap();
-    let settings = settings(kafka, "resumed", &["resumed", "resumed-new"]);
-    let (mut sources, _) = open(&settings, 1);
-    let first = read(&mut sources, 100);
-    sources[0].ack(&after(&first[..60])).unwrap();
-    sources[0].flush().unwrap();
-    drop(sources);
-    kafka.create_topic("resumed-new", 1).unwrap();
-    kafka.produce("resumed-new", None, numbers(100..110)).unwrap();
-
-    // Behind the group: what is between is known.
-    let partition = first_of("resumed");
-    let mut source = resume(&settings, &Offsets::from([(partition.clone(), 40)]));
-    let new = first_of("resumed-new");
-    let begins = Offsets::from([(partition.clone(), 40), (new.clone(), 0)]);
-    assert_eq!(source.begins(), begins);
-    assert_eq!(values(&drain(&mut source)), (40..110).collect());
-    assert_eq!((source.known_to(&partition), source.known_to(&new)), (60, 0));
-    assert_eq!(source.take_gaps(), []);
-    drop(source);
-
-    // Before the group, which had not heard of the last outcomes: it has now.
-    let mut source = resume(&settings, &Offsets::from([(partition.clone(), 80)]));
-    assert_eq!(values(&drain(&mut source)), (80..110).collect());
-    assert_eq!(source.known_to(&partition), 80);
-    assert_eq!(kafka.committed("resumed", "resumed", 0).unwrap(), Some(80));
-}
-
-#[test]
-fn records_that_a_checkpoint_wants_and_retention_took_are_a_gap_that_is_told_exactly() {
-    let kafka = Kafka::shared().unwrap();
-    kafka.create_topic("retained", 1).unwrap();
-    kafka.produce("retained", None, numbers(0..100)).unwrap();
-    let settings = settings(kafka, "retained", &["retained"]);
-    let (mut sources, _) = open(&settings, 1);
-    let first = read(&mut sources, 100);
-    sources[0].ack(&after(&first[..60])).unwrap();
-    sources[0].flush().unwrap();
-    drop(sources);
-    kafka.delete_records("retained", 0, 50).unwrap();
-
-    let partition = first_of("retained");
-    let mut source = resume(&settings, &Offsets::from([(partition.clone(), 20)]));
-    assert_eq!(source.begins(), Offsets::from([(partition.clone(), 50)]));
-    assert_eq!(values(&drain(&mut source)), (50..100).collect());
-    let gap = Gap {
-        partition: partition.clone(),
-        from: 20,
-        to: 50,
-        records: Some(30),
-    };
-    assert_eq!(source.take_gaps(), [gap]);
-    assert_eq!(source.take_gaps(), [], "told once");
-    drop(source);
-
-    // Another topic of the same name, shorter than what was read.
-    kafka.delete_topic("retained").unwrap();
-    kafka.create_topic("retained", 1).unwrap();
-    kafka.produce("retained", None, numbers(0..10)).unwrap();
-    let mut source = resume(&settings, &Offsets::from([(partition.clone(), 70)]));
-    assert_eq!(values(&drain(&mut source)), (0..10).collect());
-    let gap = Gap {
-        partition: partition.clone(),
-        from: 70,
-        to: 0,
-        records: None,
-    };
-    assert_eq!(source.take_gaps(), [gap]);
-    assert_eq!(source.known_to(&partition), 0);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What goes wrong at Rucio, and whose trouble that is.
 
+mod credentials;
+mod requests;
+
 use crate::server::{Asked, Reply, Server, rucio};
 use anyhow::{Result, anyhow, ensure};
 use dbb_events::{Ask, Dependency, Did, Found, Outcome, Reason, Rse};
@@ -93,72 +96,6 @@ fn waits(found: &Found, counted: bool) -> Option<&str> {
         }) if *counts == counted => Some(detail),
         _ => None,
     }
-}
-
-#[test]
-fn a_thousand_files_are_three_requests_and_then_none() -> Result<()> {
-    let server = Server::start(rucio(known(1000)))?;
-    let mut at = at(server.port, "")?;
-    ensure!(at.found(&names(1000)).iter().all(is_labelled));
-    // A token, and two of 500.
-    ensure!(server.asked().len() == 3);
-    let first = &server.asked()[1];
-    ensure!(first.names().len() == 500 && first.header("x-rucio-auth-token") == "token-1");
-    let body: Value = serde_json::from_slice(&first.body)?;
-    ensure!(body["plugin"] == "ALL" && body["inherit"] == false);
-    let login = &server.asked()[0];
-    ensure!(login.header("x-rucio-account") == "dbb" && login.header("x-rucio-username") == "me");
-    ensure!(login.header("x-rucio-password") == "open sesame");
-
-    ensure!(at.found(&names(1000)).iter().all(is_labelled));
-    ensure!(at.all.cache.get(&Did::new("raw", "night/7.fits")).is_some());
-    let stats = at.all.stats.snapshot();
-    ensure!(
-        (stats.requests, stats.dids, stats.cache_hits, stats.operator_hits) == (3, 1000, 1000, 1),
-        "{stats:?}"
-    );
-    Ok(())
-}
-
-#[test]
-fn ten_thousand_cold_files_are_two_requests_a_thousand_by_several_threads() -> Result<()> {
-    let well = rucio(known(10_000));
-    let server = Server::start(move |asked| {
-        let mut reply = well(asked);
-        reply.after = Duration::from_millis(20);
-        reply
-    })?;
-    let folder = scratch("lookup")?;
-    let all = LookUps::open(&settings(server.port, folder.path(), "")?)?;
-    let start = std::time::Instant::now();
-    let threads = all.threads.into_iter().enumerate().map(|(n, mut thread)| {
-        let asks: Vec<Ask> = names(10_000)[n * 2500..(n + 1) * 2500]
-            .iter()
-            .map(|name| ask(name))
-            .collect();
-        std::thread::spawn(move || thread.look_up(asks))
-    });
-    for thread in threads.collect::<Vec<_>>() {
-        let answers = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
-        ensure!(answers.iter().all(|(_, found)| is_labelled(found)));
-    }
-    println!("10000 DIDs, cold: {:?}", start.elapsed());
-    let stats = all.stats.snapshot();
-    ensure!(
-        (stats.requests, stats.logins, stats.asked) == (21, 1, 10_000),
-        "{stats:?}"
-    );
-    Ok(())
-}
-
-#[test]
-fn a_file_that_landed_twice_is_asked_for_once() -> Result<()> {
-    let server = Server::start(rucio(known(1)))?;
-    let mut at = at(server.port, "")?;
-    let twice = [names(1), names(1)].concat();
-    ensure!(at.found(&twice).iter().all(is_labelled));
-    ensure!(server.asked()[1].names().len() == 1);
-    Ok(())
 }
 
 #[test]
@@ -367,97 +304,6 @@ fn a_busy_rucio_is_left_alone_for_as_long_as_it_asks() -> Result<()> {
 }
 
 #[test]
-fn a_token_that_is_refused_is_renewed() -> Result<()> {
-    let well = rucio(known(10));
-    let logins = AtomicUsize::new(0);
-    let server = Server::start(move |asked: &Asked| {
-        let login = || logins.fetch_add(1, Ordering::Relaxed);
-        match (asked.path.as_str(), asked.header("x-rucio-auth-token")) {
-            ("/auth/userpass", _) => Reply::token(["old", "new"][login().min(1)]),
-            (_, "new") => well(asked),
-            _ => Reply::error(
-                401,
-                "CannotAuthenticate",
-                "Cannot authenticate with given credentials",
-            ),
-        }
-    })?;
-    let mut at = at(server.port, "")?;
-    ensure!(at.found(&names(10)).iter().all(is_labelled));
-    let stats = at.all.stats.snapshot();
-    ensure!(
-        (stats.logins, stats.requests, stats.down) == (2, 4, false),
-        "{stats:?}"
-    );
-    Ok(())
-}
-
-#[test]
-fn refused_credentials_are_named_with_what_to_do_and_never_shown() -> Result<()> {
-    let server = Server::start(|asked: &Asked| match asked.path.as_str() {
-        "/auth/userpass" => Reply::error(
-            401,
-            "CannotAuthenticate",
-            "Cannot authenticate to account dbb with given credentials",
-        ),
-        _ => Reply::new(200, ""),
-    })?;
-    let mut at = at(server.port, "")?;
-    let found = at.found(&names(3));
-    let why = waits(&found[0], false).unwrap_or_default();
-    for part in [
-        "account `dbb`",
-        "user name `me`",
-        "CannotAuthenticate",
-        "mend the credentials",
-    ] {
-        ensure!(why.contains(part), "{why}");
-    }
-    ensure!(
-        !why.contains("sesame")
-            && !format!("{:?} {:?}", at.all.rucio, at.all.stats.snapshot()).contains("sesame")
-    );
-    at.found(&names(3));
-    // An account is not locked by being tried again and again.
-    ensure!(server.asked().len() == 1);
-    Ok(())
-}
-
-#[test]
-fn a_token_in_a_file_is_read_again_when_it_was_renewed_there() -> Result<()> {
-    let well = rucio(known(10));
-    let server = Server::start(move |asked| match asked.header("x-rucio-auth-token") {
-        "second" => well(asked),
-        _ => Reply::error(
-            401,
-            "CannotAuthenticate",
-            "Cannot authenticate with given credentials",
-        ),
-    })?;
-    let folder = scratch("lookup")?;
-    let token = folder.path().join("token");
-    fs::write(&token, "second\n")?;
-    let json = format!(
-        r#"{{"rucio": {{"url": "http://127.0.0.1:{}", "account": "dbb", "auth": {{"token_file": {token:?}}}}}}}"#,
-        server.port
-    );
-    let mut all = LookUps::open(&serde_json::from_str(&json)?)?;
-    let mut at = At {
-        thread: all.threads.remove(0),
-        all,
-        _folder: folder,
-    };
-    ensure!(at.found(&names(5)).iter().all(is_labelled));
-    fs::write(&token, "third\n")?;
-    let found = at.found(&names(10)[5..]);
-    ensure!(
-        waits(&found[0], false).is_some_and(|why| why.contains("token of file `")),
-        "{found:?}"
-    );
-    Ok(())
-}
-
-#[test]
 fn metadata_that_are_no_dataset_are_refused_and_others_are_not() -> Result<()> {
     let mut some = known(3);
     some.insert(
@@ -476,60 +322,6 @@ fn metadata_that_are_no_dataset_are_refused_and_others_are_not() -> Result<()> {
     ensure!(
         refused(&found[1], Reason::BadSidecar) && refused(&found[2], Reason::UnknownKind),
         "{found:?}"
-    );
-    Ok(())
-}
-
-#[test]
-fn a_redirection_is_not_followed_with_the_token() -> Result<()> {
-    let elsewhere = Server::start(|_: &Asked| Reply::new(200, ""))?;
-    let to = format!("http://127.0.0.1:{}/dids/bulkmeta", elsewhere.port);
-    let server = Server::start(move |asked: &Asked| match asked.path.as_str() {
-        "/auth/userpass" => Reply::token("token-1"),
-        _ => Reply::new(302, "").with("Location", to.clone()),
-    })?;
-    let found = at(server.port, "")?.found(&names(1));
-    ensure!(
-        waits(&found[0], false).is_some_and(|why| why.contains("status 302")),
-        "{found:?}"
-    );
-    ensure!(elsewhere.asked().is_empty());
-    Ok(())
-}
-
-#[test]
-fn requests_keep_to_their_pace_whichever_thread_makes_them() -> Result<()> {
-    let server = Server::start(rucio(known(40)))?;
-    let folder = scratch("lookup")?;
-    let settings = settings(
-        server.port,
-        folder.path(),
-        r#""requests_per_second": 10, "bulk": 2,"#,
-    )?;
-    let all = LookUps::open(&settings)?;
-    let start = std::time::Instant::now();
-    let threads: Vec<_> = all
-        .threads
-        .into_iter()
-        .enumerate()
-        .map(|(n, mut thread)| {
-            let asks: Vec<Ask> = names(40)[n * 10..(n + 1) * 10]
-                .iter()
-                .map(|name| ask(name))
-                .collect();
-            std::thread::spawn(move || thread.look_up(asks))
-        })
-        .collect();
-    for thread in threads {
-        let answers = thread.join().map_err(|_| anyhow!("a thread panicked"))?;
-        ensure!(answers.iter().all(|(_, found)| is_labelled(found)));
-    }
-    // A token and 20 requests, 5 of them at once.
-    ensure!(server.asked().len() == 21, "{}", server.asked().len());
-    ensure!(
-        start.elapsed() >= Duration::from_millis(1500),
-        "{:?}",
-        start.elapsed()
     );
     Ok(())
 }

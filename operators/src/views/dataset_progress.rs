@@ -29,13 +29,13 @@ use super::{View, ViewRow, available::Available, columns, listings::Listing, new
 use crate::{
     Epoch,
     checkpoint::Keep,
-    facts::{Attempt, DatasetName, DidKey, RseName, Step},
+    facts::{Attempt, DatasetName, RseName},
 };
 use arrow::{
     array::RecordBatch,
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
-use dbb_events::{EventId, Micros};
+use dbb_events::Micros;
 use differential_dataflow::{VecCollection, operators::CountTotal};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, LazyLock};
@@ -191,20 +191,6 @@ pub fn dataset_progress<'s>(
         row(dataset, rse, tally, Some(Listed { members, missing, at }))
     });
     told.concat(rows).concat(replaced.negate())
-}
-
-/// A step of a file, of which a view needs to know for a dataset and an RSE.
-type Given = (steps::Of, DidKey, (Micros, EventId, Step));
-
-/// What an attempt tells; nothing unless it is of a transfer for a dataset.
-fn given(attempt: Attempt) -> Option<Given> {
-    let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
-    let told = (attempt.at, attempt.event, attempt.step);
-    Some(((dataset, attempt.rse), attempt.did, told))
-}
-
-fn is_transfer(step: Step) -> bool {
-    !matches!(step, Step::Deleted | Step::NotFound | Step::DeletionFailed)
 }
 
 fn row(dataset: DatasetName, rse: RseName, tally: Tally, listed: Option<Listed>) -> DatasetProgress {

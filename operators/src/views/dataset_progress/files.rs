@@ -14,6 +14,7 @@ use crate::{
 };
 use dbb_events::{EventId, Micros};
 use hashbrown::{HashMap, HashTable, hash_table::Entry};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A Rucio dataset, and an RSE.
@@ -22,7 +23,7 @@ pub(super) type Of = (DatasetName, RseName);
 const TABLES: usize = 64;
 
 /// One step of a file. What decides which is newer comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Told {
     pub(super) at: Micros,
     pub(super) event: EventId,

@@ -16,9 +16,9 @@ use crate::{
         coded::{decoded, encoded},
         spread,
     },
-    facts::{DatasetName, DidKey, RseName, Step},
+    facts::{DatasetName, DidKey, RseName},
 };
-use dbb_events::{EventId, Micros};
+use dbb_events::Micros;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl Rows for ChangedFiles {
             // What decides on the worker goes first, and is a hash.
             let mut key = did.low.to_be_bytes().to_vec();
             key.extend(encoded(&(did.high, dataset, rse)));
-            let value = told.map(|told| encoded(&(told.at, told.event, told.step)));
+            let value = told.map(|told| encoded(&told));
             give(&key, value.as_deref());
         }
     }
@@ -92,14 +92,13 @@ impl File {
     pub(super) fn read(row: &Row) -> Result<Self, Damaged> {
         let rest = row.0.get(8..).unwrap_or_default();
         let (high, dataset, rse): (u64, DatasetName, RseName) = decoded(FILES.name, rest)?;
-        let (at, event, step): (Micros, EventId, Step) = decoded(FILES.name, &row.1)?;
         Ok(Self {
             did: DidKey {
                 high,
                 low: place(row),
             },
             of: (dataset, rse),
-            told: Told { at, event, step },
+            told: decoded(FILES.name, &row.1)?,
         })
     }
 }

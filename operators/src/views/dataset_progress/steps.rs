@@ -9,17 +9,15 @@
 //! Out:   differences of the sums of each dataset and RSE.
 //! State: [`Files`]; the attempts of epochs that are still open.
 
-pub(super) use super::files::Of;
-
 use super::{
-    Given, Keeping, Tally,
-    files::{Files, Told},
-    given, kept,
+    Keeping, Tally,
+    files::{Files, Of, Told},
+    kept,
 };
 use crate::{
     Epoch,
     checkpoint::{Damaged, Offering, restored},
-    facts::Attempt,
+    facts::{Attempt, DidKey, Step},
 };
 use differential_dataflow::{AsCollection, VecCollection};
 use std::collections::BTreeMap;
@@ -33,6 +31,24 @@ use timely::{
         },
     },
 };
+
+/// A step of a file, for a dataset and an RSE.
+type Given = (Of, DidKey, Told);
+
+/// What an attempt tells; nothing unless it is of a transfer for a dataset.
+fn given(attempt: Attempt) -> Option<Given> {
+    let dataset = attempt.dataset.filter(|_| is_transfer(attempt.step))?;
+    let told = Told {
+        at: attempt.at,
+        event: attempt.event,
+        step: attempt.step,
+    };
+    Some(((dataset, attempt.rse), attempt.did, told))
+}
+
+fn is_transfer(step: Step) -> bool {
+    !matches!(step, Step::Deleted | Step::NotFound | Step::DeletionFailed)
+}
 
 /// See the module.
 pub(super) fn steps<'s>(
@@ -105,8 +121,8 @@ pub(super) fn steps<'s>(
                 if let Some(offering) = &mut offering {
                     offering.offer(Some(epoch), || files.changes());
                 }
-                for (of, did, (at, event, step)) in entry.remove() {
-                    if !files.take(of, did, Told { at, event, step }) {
+                for (of, did, told) in entry.remove() {
+                    if !files.take(of, did, told) {
                         on_late();
                     }
                 }

@@ -10,7 +10,8 @@
 mod clients;
 mod stream;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
 use clients::{Measured, Window};
 use dbb_test_services::{Kafka, Program, free_port, scratch, wait_until};
 use std::{
@@ -25,53 +26,39 @@ use std::{
 };
 use stream::Stream;
 
-/// What it is told on the command line, `--rate 20000` and so on.
+/// A broker, a stream of events at a steady rate, `dbb run` with views, and clients that ask in SQL. It ends with 1 when an
+/// answer was wrong.
+#[derive(Parser)]
 struct Options {
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 600)]
     seconds: u64,
+    /// Events a second.
+    #[arg(long, default_value_t = 20_000)]
     rate: u64,
+    /// Clients that ask all the time.
+    #[arg(long, default_value_t = 4)]
     clients: usize,
+    /// Timely workers.
+    #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// End with 1, too, when an answer was older than a second.
+    #[arg(long)]
     assert_age: bool,
     /// Names of views, with commas.
+    #[arg(long, default_value = "all")]
     views: String,
-    dbb: PathBuf,
-}
-
-impl Options {
-    fn read() -> Result<Self> {
-        let beside = env::current_exe()?.with_file_name("dbb_under_test");
-        let mut options = Self {
-            seconds: 600,
-            rate: 20_000,
-            clients: 4,
-            workers: 1,
-            assert_age: false,
-            views: "all".into(),
-            dbb: beside,
-        };
-        let mut words = env::args().skip(1);
-        while let Some(word) = words.next() {
-            if word == "--assert-age" {
-                options.assert_age = true;
-                continue;
-            }
-            let value = words.next().with_context(|| format!("{word} needs a value"))?;
-            match word.as_str() {
-                "--seconds" => options.seconds = value.parse()?,
-                "--rate" => options.rate = value.parse()?,
-                "--clients" => options.clients = value.parse()?,
-                "--workers" => options.workers = value.parse()?,
-                "--views" => options.views = value,
-                "--dbb" => options.dbb = value.into(),
-                _ => bail!("unknown option {word}"),
-            }
-        }
-        Ok(options)
-    }
+    /// The program; by default the `dbb_under_test` beside this one.
+    #[arg(long)]
+    dbb: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
-    let options = Options::read()?;
+    let options = Options::parse();
+    let program = match &options.dbb {
+        Some(program) => program.clone(),
+        None => env::current_exe()?.with_file_name("dbb_under_test"),
+    };
     let kafka = Kafka::start()?;
     kafka.create_topic(stream::TOPIC, stream::PARTITIONS as i32)?;
     let folder = scratch("soak")?;
@@ -98,7 +85,7 @@ fn main() -> Result<()> {
             options.views,
         ),
     )?;
-    let mut dbb = Program::new(&options.dbb, folder.path().join("dbb.log"))
+    let mut dbb = Program::new(&program, folder.path().join("dbb.log"))
         .arg("run")
         .arg(&config)
         .start()?;

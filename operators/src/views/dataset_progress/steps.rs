@@ -80,9 +80,10 @@ pub(super) fn steps<'s>(
         let mut open: BTreeMap<Epoch, Vec<Given>> = BTreeMap::new();
         move |frontiers| {
             let mut sums = sums.activate();
-            let hear = |taken: Result<(), Damaged>| match (taken, &from) {
-                (Err(damaged), Some(from)) => from.refuse(damaged),
-                _ => {}
+            let hear = |taken: Result<(), Damaged>| {
+                if let (Err(damaged), Some(from)) = (taken, &from) {
+                    from.refuse(damaged);
+                }
             };
             rows.for_each_stamp(|_, data| {
                 data.flat_map(|rows| rows.drain(..))

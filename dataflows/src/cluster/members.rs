@@ -77,8 +77,8 @@ struct State {
 
 struct Heard {
     last: Instant,
-    /// It has met all others, and beats.
-    beats: bool,
+    /// Since when it beats: it has met all others.
+    beats: Option<Instant>,
     ready: bool,
     drained: bool,
     said_bye: bool,
@@ -121,7 +121,7 @@ impl Members {
             others.insert(process, other);
             let heard = Heard {
                 last: Instant::now(),
-                beats: false,
+                beats: None,
                 ready: false,
                 drained: false,
                 said_bye: false,
@@ -328,7 +328,7 @@ impl Members {
             return;
         };
         heard.last = now;
-        heard.beats = true;
+        heard.beats.get_or_insert(now);
         match word {
             Word::Beat { drained } => heard.drained = drained,
             Word::Ready => heard.ready = true,
@@ -352,20 +352,26 @@ impl Members {
         if state.phase != Phase::Going {
             return;
         }
-        let silent: Vec<usize> = state
+        let silent: Vec<(usize, Duration)> = state
             .heard
             .iter()
-            .filter(|(_, heard)| {
-                let patience = if heard.beats { self.patience } else { self.connect };
-                !heard.said_bye && heard.last.elapsed() > patience
+            .filter(|(process, heard)| {
+                // Before its first beat it may wait for another, which has the time of a start; not once all others beat.
+                let mut others = state.heard.iter().filter(|(other, _)| other != process);
+                let all_beat = others.try_fold(heard.last, |since, (_, other)| Some(since.max(other.beats?)));
+                let (since, patience) = match (heard.beats, all_beat) {
+                    (Some(_), _) => (heard.last, self.patience),
+                    (None, Some(since)) => (since, self.patience),
+                    (None, None) => (heard.last, self.connect),
+                };
+                !heard.said_bye && since.elapsed() > patience
             })
-            .map(|(process, _)| *process)
+            .map(|(process, heard)| (*process, heard.last.elapsed()))
             .collect();
         let stays = state.finish.is_some_and(|since| since.elapsed() > LEAVING);
         drop(state);
-        let seconds = self.patience.as_secs();
-        if !silent.is_empty() {
-            let names: Vec<String> = silent.iter().map(|process| self.name(*process)).collect();
+        if let Some(seconds) = silent.iter().map(|(_, since)| since.as_secs()).min() {
+            let names: Vec<String> = silent.iter().map(|(process, _)| self.name(*process)).collect();
             let names = names.join(", ");
             self.end(Lost {
                 message: format!(

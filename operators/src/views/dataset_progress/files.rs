@@ -32,7 +32,7 @@ pub(super) struct Told {
 
 /// The newest step of a file for one of [`Of`]: 48 bytes.
 #[derive(Clone, Copy)]
-struct Newest {
+struct FileRow {
     did: DidKey,
     at: Micros,
     /// The upper half of the event, and the lower: as one number it would be aligned, and the row longer.
@@ -41,7 +41,7 @@ struct Newest {
     step: Step,
 }
 
-impl Newest {
+impl FileRow {
     fn told(&self) -> Told {
         let [high, low] = self.event.map(u128::from);
         Told {
@@ -67,7 +67,7 @@ pub(super) struct Files {
     numbers: HashMap<Of, u32>,
     /// By their numbers.
     of: Arc<Vec<Of>>,
-    tables: Vec<HashTable<Newest>>,
+    tables: Vec<HashTable<FileRow>>,
     watermark: Option<Watermark>,
     swept: usize,
     /// A file that is not known was forgotten, or may have been, where its step is older than this.
@@ -120,12 +120,12 @@ impl Files {
                 if told <= before {
                     return true;
                 }
-                *row.get_mut() = Newest::of(did, of, told);
+                *row.get_mut() = FileRow::of(did, of, told);
                 Some(before.step)
             }
             Entry::Vacant(_) if told.at < self.horizon => return false,
             Entry::Vacant(row) => {
-                row.insert(Newest::of(did, of, told));
+                row.insert(FileRow::of(did, of, told));
                 None
             }
         };
@@ -202,7 +202,7 @@ impl Files {
     pub(super) fn restore(&mut self, row: &Row) -> Result<(), Damaged> {
         let File { did, of, told } = File::read(row)?;
         let of = self.number(of);
-        self.tables[table(did)].insert_unique(hash(did, of), Newest::of(did, of, told), |row| {
+        self.tables[table(did)].insert_unique(hash(did, of), FileRow::of(did, of, told), |row| {
             hash(row.did, row.of)
         });
         self.count(of, None, told.step);
@@ -244,6 +244,6 @@ mod tests {
 
     #[test]
     fn a_row_has_48_bytes() {
-        assert_eq!(size_of::<Newest>(), 48);
+        assert_eq!(size_of::<FileRow>(), 48);
     }
 }

@@ -7,7 +7,10 @@
 //!
 //! In:    attempts, in any order, repeats too; at the restored epoch, and before all else, what an earlier run kept.
 //! Out:   differences of the sums of each dataset and RSE.
-//! State: [`Files`]; the attempts of epochs that are still open.
+//! State: [`Files`]; the attempts of epochs that are still open; with checkpoints an entry of 80 bytes for each file that
+//!        changed since the last.
+//!
+//! How far event time has come is not kept: after a start nothing is forgotten until some thousand attempts have come.
 
 use super::{
     Keeping, Tally,

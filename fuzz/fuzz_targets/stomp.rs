@@ -7,14 +7,17 @@
 mod frame;
 
 use bytes::BytesMut;
-use frame::{Heard, take};
+use frame::{Heard, Reader};
 use libfuzzer_sys::fuzz_target;
 
+/// Longest body, in bytes.
+const MAX_BODY: usize = 200;
+
 /// All frames, or those before the fault.
-fn all(buffer: &mut BytesMut) -> (Vec<Heard>, bool) {
+fn all(reader: &mut Reader, buffer: &mut BytesMut) -> (Vec<Heard>, bool) {
     let mut heard = Vec::new();
     loop {
-        match take(buffer) {
+        match reader.take(buffer) {
             Ok(Some(one)) => heard.push(one),
             Ok(None) => return (heard, true),
             Err(error) => {
@@ -27,12 +30,12 @@ fn all(buffer: &mut BytesMut) -> (Vec<Heard>, bool) {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((cut, wire)) = bytes.split_first() else { return };
-    let whole = all(&mut BytesMut::from(wire));
-    let mut buffer = BytesMut::new();
+    let whole = all(&mut Reader::new(MAX_BODY), &mut BytesMut::from(wire));
+    let (mut reader, mut buffer) = (Reader::new(MAX_BODY), BytesMut::new());
     let mut parts = (Vec::new(), true);
     for part in wire.chunks(usize::from(*cut) + 1) {
         buffer.extend_from_slice(part);
-        let (heard, well) = all(&mut buffer);
+        let (heard, well) = all(&mut reader, &mut buffer);
         parts.0.extend(heard);
         if !well {
             parts.1 = false;

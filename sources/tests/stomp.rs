@@ -1,6 +1,9 @@
 //! The STOMP source against real ActiveMQ brokers, and against some that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "stomp/hostile.rs"]
+mod hostile;
+
 use dbb_events::Received;
 use dbb_sources::{
     Extent, Offsets, Partition, Polled, Source, SourceError,

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! In:    bytes of a connection, cut anywhere.
-//! Out:   whole frames, whose bodies share the memory of what was read; or one sentence that says what is broken.
-//! State: none; the caller keeps what is not a whole frame yet.
+//! Out:   whole frames, whose bodies are memory of their own; or one sentence that says what is broken.
+//! State: the head of a frame whose body has not come yet, and how far that was looked through: however small the
+//!        pieces, each byte is looked at once. The caller keeps the bytes.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::{borrow::Cow, fmt};
@@ -14,8 +15,11 @@ use std::{borrow::Cow, fmt};
 /// Longest command and headers together, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Longest body, in bytes: more than brokers take by default.
-const MAX_BODY: usize = 256 * 1024 * 1024;
+/// More than any command has, in bytes: so much of a frame that may become one has its first line.
+const LONGEST_WORD: usize = 16;
+
+/// A buffer that was needed for a longer body than this is not kept, in bytes.
+const KEPT: usize = 256 * 1024;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub enum Command {
     Connect,
     Subscribe,
     Ack,
+    Begin,
+    Abort,
     Disconnect,
     // From the broker.
     Connected,
@@ -67,20 +73,27 @@ pub enum FrameError {
     /// A length that is none, or is not that of the body.
     #[error("a content-length of `{0}` that is not the length of the body")]
     Length(String),
-    /// No end in sight.
-    #[error("{what} is longer than {limit} bytes")]
-    TooLong {
-        /// The headers or the body.
-        what: &'static str,
+    /// A command and headers without an end in sight.
+    #[error("the head of a frame is longer than {MAX_HEAD} bytes")]
+    LongHead,
+    /// A body that is longer than may be.
+    #[error("the body of {frame} has {least} bytes or more, and `max_message_bytes` is {limit}")]
+    LongBody {
+        /// Its command, and its name where it has one.
+        frame: String,
+        /// What it says of its length, or what has come of it.
+        least: usize,
         /// The most that is read.
         limit: usize,
     },
 }
 
-const COMMANDS: [(Command, &str); 8] = [
+const COMMANDS: [(Command, &str); 10] = [
     (Command::Connect, "CONNECT"),
     (Command::Subscribe, "SUBSCRIBE"),
     (Command::Ack, "ACK"),
+    (Command::Begin, "BEGIN"),
+    (Command::Abort, "ABORT"),
     (Command::Disconnect, "DISCONNECT"),
     (Command::Connected, "CONNECTED"),
     (Command::Message, "MESSAGE"),
@@ -155,29 +168,126 @@ impl Frame {
     }
 }
 
-/// Takes the first heart-beat or frame out of `buffer`; `None` if it is not whole yet.
-///
-/// # Errors
-///
-/// [`FrameError`]: nothing that follows can be made sense of either.
-pub fn take(buffer: &mut BytesMut) -> Result<Option<Heard>, FrameError> {
-    match buffer.as_ref() {
-        [b'\n', ..] => {
-            buffer.advance(1);
-            return Ok(Some(Heard::HeartBeat));
+/// Takes heart-beats and frames out of what comes.
+#[derive(Debug)]
+pub struct Reader {
+    max_body: usize,
+    /// A frame whose body has not come whole, and the length that it says of it.
+    begun: Option<(Frame, Option<usize>)>,
+    /// So many bytes are known not to hold the end of what is read.
+    looked: usize,
+}
+
+impl Reader {
+    /// Reads frames whose bodies have at most `max_body` bytes.
+    pub fn new(max_body: usize) -> Self {
+        Self {
+            max_body,
+            begun: None,
+            looked: 0,
         }
-        [b'\r', b'\n', ..] => {
-            buffer.advance(2);
-            return Ok(Some(Heard::HeartBeat));
-        }
-        _ => {}
     }
-    let mut lines = Lines { bytes: buffer, at: 0 };
+
+    /// Takes the first heart-beat or frame out of `buffer`, to which bytes may only be added between calls; `None` if it is
+    /// not whole yet.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameError`]: nothing that follows can be made sense of either.
+    pub fn take(&mut self, buffer: &mut BytesMut) -> Result<Option<Heard>, FrameError> {
+        let (frame, length) = match self.begun.take() {
+            Some(begun) => begun,
+            None => {
+                if let Some(beat) = beat(buffer) {
+                    buffer.advance(beat);
+                    return Ok(Some(Heard::HeartBeat));
+                }
+                // Behind its first line only another line end can make it whole.
+                let is_begun = self.looked > LONGEST_WORD;
+                let has_line = || memchr::memchr(b'\n', &buffer[self.looked..]).is_some();
+                if is_begun && buffer.len() <= MAX_HEAD && !has_line() {
+                    self.looked = buffer.len();
+                    return Ok(None);
+                }
+                self.looked = buffer.len();
+                let Some((frame, from)) = head(buffer)? else {
+                    return Ok(None);
+                };
+                buffer.advance(from);
+                self.looked = 0;
+                let length = self.length(&frame)?;
+                (frame, length)
+            }
+        };
+        let end = match length {
+            Some(length) => (buffer.len() > length).then_some(length),
+            None => memchr::memchr(0, &buffer[self.looked..]).map(|end| self.looked + end),
+        };
+        let least = end.unwrap_or(buffer.len());
+        if length.is_none() && least > self.max_body {
+            return Err(self.long_body(&frame, least));
+        }
+        let Some(end) = end else {
+            self.looked = buffer.len();
+            self.begun = Some((frame, length));
+            return Ok(None);
+        };
+        if buffer[end] != 0 {
+            return Err(FrameError::Length(end.to_string()));
+        }
+        self.looked = 0;
+        // A copy: a short message must not hold all that came around it.
+        let body = Bytes::copy_from_slice(&buffer[..end]);
+        buffer.advance(end + 1);
+        if end > KEPT {
+            *buffer = BytesMut::from(&buffer[..]);
+        }
+        Ok(Some(Heard::Frame(Frame { body, ..frame })))
+    }
+
+    /// What a frame says of the length of its body.
+    fn length(&self, frame: &Frame) -> Result<Option<usize>, FrameError> {
+        let Some(length) = frame.header("content-length") else {
+            return Ok(None);
+        };
+        let bytes = length.trim().parse();
+        let bytes = bytes.map_err(|_| FrameError::Length(shown(length.as_bytes())))?;
+        if bytes > self.max_body {
+            return Err(self.long_body(frame, bytes));
+        }
+        Ok(Some(bytes))
+    }
+
+    fn long_body(&self, frame: &Frame, least: usize) -> FrameError {
+        let name = frame.header("message-id").map(|id| shown(id.as_bytes()));
+        FrameError::LongBody {
+            frame: name.map_or_else(
+                || frame.command.to_string(),
+                |name| format!("{} `{name}`", frame.command),
+            ),
+            least,
+            limit: self.max_body,
+        }
+    }
+}
+
+/// The length of the heart-beat that `bytes` begin with.
+fn beat(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', ..] => Some(1),
+        [b'\r', b'\n', ..] => Some(2),
+        _ => None,
+    }
+}
+
+/// The frame that `bytes` begin with, without its body, and where that begins; `None` if its head is not whole.
+fn head(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
+    let mut lines = Lines { bytes, at: 0 };
     let Some(word) = lines.next()? else {
         // What does not even begin like a command will never be one.
-        return begins(buffer)
+        return begins(bytes)
             .then_some(None)
-            .ok_or_else(|| FrameError::Command(shown(buffer)));
+            .ok_or_else(|| FrameError::Command(shown(bytes)));
     };
     let command = COMMANDS.iter().find(|(_, known)| known.as_bytes() == word);
     let Some((command, _)) = command else {
@@ -193,44 +303,12 @@ pub fn take(buffer: &mut BytesMut) -> Result<Option<Heard>, FrameError> {
         }
         headers.push(header(line, command.is_bare()).ok_or_else(|| FrameError::Header(shown(line)))?);
     }
-    let from = lines.at;
-    let mut frame = Frame {
+    let frame = Frame {
         command: *command,
         headers,
         body: Bytes::new(),
     };
-    let Some(length) = body(&buffer[from..], frame.header("content-length"))? else {
-        return Ok(None);
-    };
-    buffer.advance(from);
-    frame.body = buffer.split_to(length).freeze();
-    buffer.advance(1);
-    Ok(Some(Heard::Frame(frame)))
-}
-
-/// The length of the body that `rest` begins with; `None` if its end has not come.
-fn body(rest: &[u8], length: Option<&str>) -> Result<Option<usize>, FrameError> {
-    let too_long = |length| FrameError::TooLong {
-        what: "a body",
-        limit: length,
-    };
-    let Some(length) = length else {
-        let end = memchr::memchr(0, rest);
-        return match end {
-            None if rest.len() > MAX_BODY => Err(too_long(MAX_BODY)),
-            end => Ok(end),
-        };
-    };
-    let wrong = || FrameError::Length(length.into());
-    let bytes: usize = length.trim().parse().map_err(|_| wrong())?;
-    if bytes > MAX_BODY {
-        return Err(too_long(MAX_BODY));
-    }
-    match rest.get(bytes) {
-        None => Ok(None),
-        Some(0) => Ok(Some(bytes)),
-        Some(_) => Err(wrong()),
-    }
+    Ok(Some((frame, lines.at)))
 }
 
 /// Lines of the head, without their ends.
@@ -244,10 +322,7 @@ impl<'a> Lines<'a> {
         let rest = &self.bytes[self.at..];
         let end = memchr::memchr(b'\n', rest);
         if self.at + end.unwrap_or(rest.len()) > MAX_HEAD {
-            return Err(FrameError::TooLong {
-                what: "the head of a frame",
-                limit: MAX_HEAD,
-            });
+            return Err(FrameError::LongHead);
         }
         let Some(end) = end else { return Ok(None) };
         self.at += end + 1;

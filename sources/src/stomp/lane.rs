@@ -23,6 +23,8 @@ pub(super) struct Lane {
     acked: VecDeque<(Box<str>, u64)>,
     /// What was delivered on earlier connections, with the offset it has.
     earlier: HashMap<Box<str>, u64>,
+    /// What was emitted and has no outcome yet: its offset, and the bytes that it is counted as.
+    flying: VecDeque<(u64, u64)>,
     remember: u64,
 }
 
@@ -45,6 +47,7 @@ impl Lane {
             waiting: VecDeque::new(),
             acked: VecDeque::new(),
             earlier: HashMap::new(),
+            flying: VecDeque::new(),
             remember,
         }
     }
@@ -82,9 +85,19 @@ impl Lane {
         Some(offset)
     }
 
-    /// Everything below `offset` has a durable outcome.
-    pub(super) fn handle(&mut self, offset: u64) {
+    /// The message that was emitted last counts as so many bytes until it is handled.
+    pub(super) fn weigh(&mut self, offset: u64, bytes: u64) {
+        self.flying.push_back((offset, bytes));
+    }
+
+    /// Everything below `offset` has a durable outcome; the bytes of what had none before.
+    pub(super) fn handle(&mut self, offset: u64) -> u64 {
         self.handled = self.handled.max(offset);
+        let mut landed = 0;
+        while let Some((_, bytes)) = self.flying.pop_front_if(|(offset, _)| *offset < self.handled) {
+            landed += bytes;
+        }
+        landed
     }
 
     /// What may be acknowledged now: of the deliveries of this connection as many as there is none before them that may not.
@@ -117,7 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn acks(lane: &mut Lane, handled: u64) -> Vec<Box<str>> {
-        lane.handle(handled);
+        let _ = lane.handle(handled);
         lane.release()
     }
 
@@ -136,6 +149,16 @@ mod tests {
         assert!(!lane.is_clear());
         assert_eq!(acks(&mut lane, 13), ["7".into()]);
         assert!(lane.is_clear());
+    }
+
+    #[test]
+    fn a_message_counts_until_it_is_handled_whatever_becomes_of_its_connection() {
+        let mut lane = Lane::new(0, 100);
+        for (connection, id, bytes) in [(1, "a", 10), (1, "b", 20), (2, "c", 40)] {
+            let offset = lane.deliver(connection, id, "1").unwrap();
+            lane.weigh(offset, bytes);
+        }
+        assert_eq!([lane.handle(1), lane.handle(1), lane.handle(3)], [10, 0, 60]);
     }
 
     #[test]
@@ -186,7 +209,7 @@ mod tests {
                     }
                     Step::Handle(more) => {
                         handled = (handled + u64::from(more)).min(emitted.len() as u64);
-                        lane.handle(handled);
+                        let _ = lane.handle(handled);
                     }
                     Step::Break(lost) => {
                         let kept = heard.len().saturating_sub(usize::from(lost));

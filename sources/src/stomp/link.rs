@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   session --ended--> wait, longer each time --> session ...
-//!      \--> messages --> the worker, which is woken
+//!      \--> messages --> the worker, which is woken; as many as there is room for (`flight`)
 //! ```
 
 use super::{
+    flight::{Flight, OVERHEAD},
     frame::Frame,
     session::{Broker, Ended, Order, Session, Terms},
     status::Board,
@@ -41,6 +42,7 @@ pub(super) struct Handle {
     /// `stomp:HOST:PORT/DESTINATION`.
     pub(super) stream: Arc<str>,
     pub(super) orders: UnboundedSender<Order>,
+    pub(super) flight: Arc<Flight>,
 }
 
 /// A message, as it came.
@@ -51,6 +53,13 @@ pub(super) struct Delivery {
     pub(super) ack: String,
     pub(super) at: Option<Micros>,
     pub(super) body: Bytes,
+}
+
+impl Delivery {
+    /// The memory that it costs, in bytes.
+    pub(super) fn weight(&self) -> u64 {
+        (self.id.len() + self.ack.len() + self.body.len()) as u64 + OVERHEAD
+    }
 }
 
 /// Where a worker is reached.
@@ -81,6 +90,7 @@ pub(super) struct Link {
     pub(super) broker: Broker,
     pub(super) terms: Arc<Terms>,
     pub(super) orders: UnboundedReceiver<Order>,
+    pub(super) flight: Arc<Flight>,
     pub(super) desk: Desk,
     pub(super) board: Board,
 }
@@ -131,12 +141,12 @@ impl Link {
 
     async fn session(&mut self, connection: u64) -> Result<(), Ended> {
         let mut session = Session::connect(&self.broker, &self.terms).await?;
-        let (number, desk) = (self.number, self.desk.clone());
+        let (number, desk, flight) = (self.number, self.desk.clone(), Arc::clone(&self.flight));
         let mut deliver = move |frame: Frame| {
             let text = |name| frame.header(name).unwrap_or_default().to_owned();
             let millis = frame.header("timestamp").and_then(|at| at.parse::<i64>().ok());
             let (id, ack) = (text("message-id"), text("ack"));
-            desk.give(Given::Message(Delivery {
+            let delivery = Delivery {
                 link: number,
                 connection,
                 id,
@@ -145,17 +155,30 @@ impl Link {
                     .filter(|at| *at > 0)
                     .map(|at| Micros(at.saturating_mul(1000))),
                 body: frame.body,
-            }));
+            };
+            flight.took(delivery.weight());
+            desk.give(Given::Message(delivery));
         };
-        session.subscribe(&self.terms.settings, &mut deliver).await?;
-        self.board.connected(self.number);
-        tracing::info!(
-            broker = self.broker.name,
-            destination = self.terms.settings.destination,
-            client_id = self.terms.settings.client_id,
-            "subscribed"
-        );
-        session.run(connection, &mut self.orders, &mut deliver).await
+        session.subscribe(&self.terms.settings).await?;
+        let (board, name, settings) = (&self.board, &self.broker.name, &self.terms.settings);
+        let subscribed = || {
+            board.connected(number);
+            tracing::info!(
+                broker = name,
+                destination = settings.destination,
+                client_id = settings.client_id,
+                "subscribed"
+            );
+        };
+        session
+            .run(
+                connection,
+                &mut self.orders,
+                &self.flight,
+                &mut deliver,
+                subscribed,
+            )
+            .await
     }
 
     /// Waits; true if told to leave meanwhile.

@@ -9,7 +9,8 @@
 //! In:    a topic, by a durable subscription, or a queue, at each of several brokers.
 //! Out:   messages in the order in which a broker delivers them; broker b goes to worker (hash of its stream) mod
 //!        workers.
-//! State: at most `prefetch` messages a broker that are not acknowledged, and the names of as many that are.
+//! State: of each broker the messages that have no outcome, at most `max_in_flight_bytes` and one more, whatever it sends;
+//!        the names of those that are not acknowledged, and of as many that are.
 //!
 //! The stream is `stomp:HOST:PORT/DESTINATION`. Offsets number what was delivered in this session, from the time at which
 //! it began in microseconds, or from what an earlier one came to: so none is ever used twice, and none can be
@@ -19,6 +20,7 @@
 //! The protocol is spoken by a small module of our own ([`frame`], [`session`]): of the libraries for it those that know
 //! TLS and heart-beats have a licence (EUPL) that does not go with this program's.
 
+mod flight;
 pub mod frame;
 mod lane;
 mod link;
@@ -31,6 +33,7 @@ pub use settings::{Ack, StompSecurity, StompSettings};
 pub use status::{BrokerStatus, StompStatistics};
 
 use crate::{Extent, Offsets, Partition, Source, SourceError, tls};
+use flight::Flight;
 use link::{Desk, Given, Handle, Link};
 use session::{Broker, Session, Terms};
 use settings::wrong;
@@ -99,16 +102,19 @@ pub fn open(
         let desk = desks[worker - workers.start].clone();
         let number = board.add(Arc::clone(&stream));
         let (orders, ordered) = tokio::sync::mpsc::unbounded_channel();
+        let flight = Arc::new(Flight::of(settings.max_in_flight_bytes));
         desk.give(Given::Link(Arc::new(Handle {
             number,
             stream,
             orders,
+            flight: Arc::clone(&flight),
         })));
         links.push(Link {
             number,
             broker,
             terms: Arc::clone(&terms),
             orders: ordered,
+            flight,
             desk,
             board: board.clone(),
         });

@@ -5,13 +5,18 @@
 //! ```
 //!
 //! What goes wrong ends it, with a sentence; whoever began it begins the next one.
+//!
+//! Whatever the broker sends, it costs the memory of one frame and of what there is room for: while there is none, or while
+//! it has sent twice as many messages as it was asked to send ahead, nothing is read of it.
 
 use super::{
+    flight::Flight,
     frame::{self, Command, Frame, Heard},
     settings::{Ack, Login, StompSettings},
 };
 use bytes::BytesMut;
 use rustls::{ClientConfig, pki_types::ServerName};
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     io,
     net::SocketAddr,
@@ -29,8 +34,18 @@ use tokio_rustls::TlsConnector;
 /// Longest that a broker may take for a step of the beginning, or to take what is written to it.
 const STEP: Duration = Duration::from_secs(20);
 
-/// The one subscription of a connection.
+/// The one subscription of a connection, and the receipt that it is asked for by.
 const SUBSCRIPTION: &str = "0";
+const SUBSCRIBED: &str = "subscribed";
+
+/// What a silent broker is asked by: a transaction in which nothing happens.
+const ALIVE: &str = "alive";
+
+/// Longest name that a message or a delivery may have, in bytes: names are kept longer than messages.
+const NAME: usize = 1024;
+
+/// What is read at once, in bytes.
+const READ: usize = 64 * 1024;
 
 /// Why a session ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
@@ -76,11 +91,19 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 pub(super) struct Session {
     wire: Box<dyn Wire>,
     read: BytesMut,
+    reader: frame::Reader,
     written: Instant,
     heard: Instant,
     /// How often we are to be heard, and the broker is.
     beats: (Option<Duration>, Option<Duration>),
+    /// How long a broker without heart-beats may be silent until it is asked, and that it was.
+    silence: Duration,
+    asked: bool,
     ack: Ack,
+    destination: String,
+    /// Messages that were delivered and not acknowledged, and the most of them.
+    open: usize,
+    most_open: usize,
 }
 
 impl Session {
@@ -90,11 +113,18 @@ impl Session {
         let wire = within("take the connection", open(broker, terms)).await??;
         let mut session = Self {
             wire,
-            read: BytesMut::with_capacity(64 * 1024),
+            read: BytesMut::with_capacity(READ),
+            reader: frame::Reader::new(settings.max_message_bytes as usize),
             written: Instant::now(),
             heard: Instant::now(),
             beats: (None, None),
+            silence: Duration::from_secs(settings.silence_seconds.into()),
+            asked: false,
             ack: settings.ack,
+            destination: settings.destination.clone(),
+            open: 0,
+            // Brokers count a little otherwise than we do: it may be more than was asked for, not without end.
+            most_open: 2 * settings.prefetch as usize,
         };
         let beat = settings.heart_beat_ms;
         let mut connect = Frame::new(Command::Connect)
@@ -121,12 +151,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Subscribes; messages may come before it returns, and are given to `deliver`.
-    pub(super) async fn subscribe(
-        &mut self,
-        settings: &StompSettings,
-        deliver: &mut impl FnMut(Frame),
-    ) -> Result<(), Ended> {
+    /// Asks for messages; [`Session::run`] hears the answer.
+    pub(super) async fn subscribe(&mut self, settings: &StompSettings) -> Result<(), Ended> {
         let mode = match settings.ack {
             Ack::Cumulative => "client",
             Ack::Individual => "client-individual",
@@ -136,7 +162,7 @@ impl Session {
             .with("id", SUBSCRIPTION)
             .with("destination", &settings.destination)
             .with("ack", mode)
-            .with("receipt", "subscribed")
+            .with("receipt", SUBSCRIBED)
             .with("activemq.prefetchSize", &prefetch)
             // The same in RabbitMQ's words.
             .with("prefetch-count", &prefetch);
@@ -151,48 +177,49 @@ impl Session {
         if let Some(selector) = &settings.selector {
             subscribe = subscribe.with("selector", selector);
         }
-        self.write(&[subscribe]).await?;
-        let answered = async {
-            loop {
-                let frame = self.frame().await?;
-                match frame.command {
-                    Command::Message => deliver(frame),
-                    Command::Receipt => return Ok(()),
-                    _ => {
-                        return Err(Ended::Refused(format!(
-                            "it refuses the subscription to `{}`: {}; look at the name of the destination, and at what \
-                             the user may read",
-                            settings.destination,
-                            said(&frame)
-                        )));
-                    }
-                }
-            }
-        };
-        within("answer SUBSCRIBE", answered).await?
+        self.write(&[subscribe]).await
     }
 
-    /// Delivers messages and acknowledges them until told to leave, or until something goes wrong.
+    /// Delivers messages and acknowledges them until told to leave, or until something goes wrong; calls `subscribed` when
+    /// the broker has taken the subscription, which may be after the first messages.
     pub(super) async fn run(
         &mut self,
         connection: u64,
         orders: &mut UnboundedReceiver<Order>,
+        flight: &Flight,
         deliver: &mut impl FnMut(Frame),
+        subscribed: impl FnOnce(),
     ) -> Result<(), Ended> {
+        let mut subscribed = Some(subscribed);
+        let mut answer_by = Instant::now() + STEP;
         loop {
-            while let Some(frame) = self.taken()? {
+            let mut full = self.is_full(flight);
+            while !full && let Some(frame) = self.taken()? {
                 match frame.command {
-                    Command::Message => deliver(frame),
+                    Command::Message => {
+                        self.open += 1;
+                        deliver(named(frame)?);
+                    }
+                    Command::Error if subscribed.is_some() => {
+                        return Err(not_subscribed(&frame, &self.destination));
+                    }
                     Command::Error => {
                         return Err(Ended::Away(format!("it ended the session: {}", said(&frame))));
                     }
+                    Command::Receipt if frame.header("receipt-id") == Some(SUBSCRIBED) => {
+                        subscribed.take().into_iter().for_each(|subscribed| subscribed());
+                    }
                     _ => {}
                 }
+                full = self.is_full(flight);
             }
             let beat = self.beats.0.map(|every| self.written + every);
-            let silent = self.beats.1.map(|every| self.heard + every * 2);
+            // Of whom nothing is read, nothing is heard.
+            let silent = (!full).then(|| self.heard + self.patience());
+            let unanswered = (!full && subscribed.is_some()).then_some(answer_by);
             tokio::select! {
-                read = self.wire.read_buf(&mut self.read) => self.came(read)?,
+                read = read(&mut self.wire, &mut self.read), if !full => self.came(read)?,
+                () = flight.room(), if full && flight.is_full() => {}
                 order = orders.recv() => match order {
                     Some(Order::Ack { connection: of, acks }) if of == connection => self.acknowledge(acks).await?,
                     // Delivered on a connection that is no more: they come again.
@@ -200,12 +227,43 @@ impl Session {
                     Some(Order::Leave) | None => return self.leave().await,
                 },
                 () = at(beat) => self.send(b"\n").await?,
-                () = at(silent) => {
-                    let seconds = self.heard.elapsed().as_secs_f32();
-                    return Err(Ended::Away(format!("nothing was heard of it for {seconds:.1} s")));
-                }
+                () = at(unanswered) => return Err(did_not("answer SUBSCRIBE")),
+                () = at(silent) => self.ask().await?,
+            }
+            if full {
+                self.heard = Instant::now();
+                answer_by = self.heard + STEP;
             }
         }
+    }
+
+    fn is_full(&self, flight: &Flight) -> bool {
+        self.open >= self.most_open || flight.is_full()
+    }
+
+    /// How long it may be silent.
+    fn patience(&self) -> Duration {
+        match self.beats.1 {
+            Some(every) => every * 2,
+            None if self.asked => self.silence * 2,
+            None => self.silence,
+        }
+    }
+
+    /// Asks a broker that is silent and need not say that it is there; one that was to, or was asked, is given up.
+    async fn ask(&mut self) -> Result<(), Ended> {
+        if self.beats.1.is_some() || self.asked {
+            let seconds = self.heard.elapsed().as_secs_f32();
+            return Err(Ended::Away(format!("nothing was heard of it for {seconds:.1} s")));
+        }
+        self.asked = true;
+        self.write(&[
+            Frame::new(Command::Begin).with("transaction", ALIVE),
+            Frame::new(Command::Abort)
+                .with("transaction", ALIVE)
+                .with("receipt", ALIVE),
+        ])
+        .await
     }
 
     /// Says good-bye, and returns when the broker has taken all that was said before.
@@ -221,6 +279,7 @@ impl Session {
     }
 
     async fn acknowledge(&mut self, acks: Vec<Box<str>>) -> Result<(), Ended> {
+        self.open = self.open.saturating_sub(acks.len());
         let ack = |id: &str| Frame::new(Command::Ack).with("id", id);
         match self.ack {
             Ack::Individual => {
@@ -241,7 +300,7 @@ impl Session {
             if let Some(frame) = self.taken()? {
                 return Ok(frame);
             }
-            let read = self.wire.read_buf(&mut self.read).await;
+            let read = read(&mut self.wire, &mut self.read).await;
             self.came(read)?;
         }
     }
@@ -249,7 +308,7 @@ impl Session {
     /// The next frame of what has been read.
     fn taken(&mut self) -> Result<Option<Frame>, Ended> {
         loop {
-            match frame::take(&mut self.read) {
+            match self.reader.take(&mut self.read) {
                 Ok(Some(Heard::Frame(frame))) => return Ok(Some(frame)),
                 Ok(Some(Heard::HeartBeat)) => {}
                 Ok(None) => return Ok(None),
@@ -260,6 +319,7 @@ impl Session {
 
     fn came(&mut self, read: io::Result<usize>) -> Result<(), Ended> {
         self.heard = Instant::now();
+        self.asked = false;
         match read {
             Ok(0) if self.read.is_empty() => Err(Ended::Away("it closed the connection".into())),
             Ok(0) => Err(Ended::Away(format!(
@@ -288,7 +348,16 @@ impl Session {
     }
 }
 
+/// Reads what has come into the end of `buffer`.
+async fn read(wire: &mut Box<dyn Wire>, buffer: &mut BytesMut) -> io::Result<usize> {
+    if buffer.capacity() - buffer.len() < READ / 4 {
+        buffer.reserve(READ);
+    }
+    wire.read_buf(buffer).await
+}
+
 async fn open(broker: &Broker, terms: &Terms) -> Result<Box<dyn Wire>, Ended> {
+    let settings = &terms.settings;
     let connected = match broker.address {
         Some(address) => TcpStream::connect(address).await,
         None => TcpStream::connect(&broker.name).await,
@@ -296,6 +365,13 @@ async fn open(broker: &Broker, terms: &Terms) -> Result<Box<dyn Wire>, Ended> {
     let stream = connected.map_err(|error| Ended::Away(format!("no connection: {error}")))?;
     // Acknowledgements are small, and wait for nothing.
     let _ = stream.set_nodelay(true);
+    // A broker whose machine has gone is noticed by the system too, even where it need not say that it is there.
+    let probe = Duration::from_secs((settings.silence_seconds / 4).max(1).into());
+    let keepalive = TcpKeepalive::new()
+        .with_time(probe)
+        .with_interval(probe)
+        .with_retries(4);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     let Some(tls) = &terms.tls else {
         return Ok(Box::new(stream));
     };
@@ -313,9 +389,24 @@ async fn open(broker: &Broker, terms: &Terms) -> Result<Box<dyn Wire>, Ended> {
 }
 
 async fn within<T>(what: &str, step: impl Future<Output = T>) -> Result<T, Ended> {
-    timeout(STEP, step)
-        .await
-        .map_err(|_| Ended::Away(format!("it did not {what} for {} s", STEP.as_secs())))
+    timeout(STEP, step).await.map_err(|_| did_not(what))
+}
+
+fn did_not(what: &str) -> Ended {
+    Ended::Away(format!("it did not {what} for {} s", STEP.as_secs()))
+}
+
+/// A message whose names can be kept.
+fn named(frame: Frame) -> Result<Frame, Ended> {
+    for name in ["message-id", "ack"] {
+        let bytes = frame.header(name).map_or(0, str::len);
+        if bytes > NAME {
+            return Err(Ended::Away(format!(
+                "it sent a message whose `{name}` has {bytes} bytes, and more than {NAME} are not kept"
+            )));
+        }
+    }
+    Ok(frame)
 }
 
 async fn at(when: Option<Instant>) {
@@ -329,7 +420,8 @@ async fn at(when: Option<Instant>) {
 fn agreed(ours: u32, theirs: &str) -> (Option<Duration>, Option<Duration>) {
     let (can, wants) = theirs.split_once(',').unwrap_or(("0", "0"));
     let number = |text: &str| text.trim().parse::<u32>().unwrap_or(0);
-    let every = |theirs: u32| (theirs > 0).then(|| Duration::from_millis(ours.max(theirs).into()));
+    let every =
+        |theirs: u32| (ours > 0 && theirs > 0).then(|| Duration::from_millis(ours.max(theirs).into()));
     // A little early, so that a busy moment makes nobody impatient.
     (
         every(number(wants)).map(|every| every * 2 / 3),
@@ -366,6 +458,15 @@ fn not_let_in(answer: &Frame, client_id: &str) -> Ended {
     Ended::Away(format!("it refuses the connection: {text}"))
 }
 
+/// An ERROR in answer to SUBSCRIBE.
+fn not_subscribed(answer: &Frame, destination: &str) -> Ended {
+    Ended::Refused(format!(
+        "it refuses the subscription to `{destination}`: {}; look at the name of the destination, and at what the user \
+         may read",
+        said(answer)
+    ))
+}
+
 /// What a broker says of an error, in one line: brokers in Java add where in their code they were.
 fn said(frame: &Frame) -> String {
     let body = String::from_utf8_lossy(&frame.body);
@@ -384,6 +485,7 @@ mod tests {
         assert_eq!(agreed(3000, "0,0"), (None, None));
         assert_eq!(agreed(3000, "1000,6000"), (ms(4000), ms(3000)));
         assert_eq!(agreed(3000, "rubbish"), (None, None));
+        assert_eq!(agreed(0, "1000,6000"), (None, None));
     }
 
     #[test]

@@ -35,9 +35,22 @@ pub struct StompSettings {
     /// Most messages that a broker sends ahead of their acknowledgement, 1 to 100 000 (`activemq.prefetchSize`).
     #[serde(default = "prefetch")]
     pub prefetch: u32,
-    /// How often each side says that it is there, in milliseconds; who is silent for twice as long is given up.
+    /// Longest body of a message, in bytes, 1024 to 268 435 456. A longer one is not read: that broker is away until this is
+    /// raised, or the message is taken out there.
+    #[serde(default = "max_message_bytes")]
+    pub max_message_bytes: u32,
+    /// Most memory for the messages of a broker that have no outcome yet, in bytes, and one message more. Then no more is
+    /// read of it until there is room.
+    #[serde(default = "max_in_flight_bytes")]
+    pub max_in_flight_bytes: u64,
+    /// How often each side says that it is there, in milliseconds, 100 or more, or 0 for never; who is silent for twice as
+    /// long is given up.
     #[serde(default = "heart_beat_ms")]
     pub heart_beat_ms: u32,
+    /// A broker that does not say that it is there is asked after so many seconds of silence, and given up after twice as
+    /// many.
+    #[serde(default = "silence_seconds")]
+    pub silence_seconds: u32,
     /// Encryption and login.
     #[serde(default)]
     pub security: StompSecurity,
@@ -84,6 +97,18 @@ fn heart_beat_ms() -> u32 {
     10_000
 }
 
+fn max_message_bytes() -> u32 {
+    16 << 20
+}
+
+fn max_in_flight_bytes() -> u64 {
+    64 << 20
+}
+
+fn silence_seconds() -> u32 {
+    60
+}
+
 /// User and password.
 pub(super) type Login = Option<(String, String)>;
 
@@ -98,7 +123,10 @@ impl StompSettings {
             virtual_host: None,
             ack: Ack::default(),
             prefetch: prefetch(),
+            max_message_bytes: max_message_bytes(),
+            max_in_flight_bytes: max_in_flight_bytes(),
             heart_beat_ms: heart_beat_ms(),
+            silence_seconds: silence_seconds(),
             security: StompSecurity::default(),
         }
     }
@@ -132,11 +160,23 @@ impl StompSettings {
         if !(1..=100_000).contains(&self.prefetch) {
             wrong("prefetch", &format!("must be 1 to 100000, not {}", self.prefetch));
         }
-        if self.heart_beat_ms < 100 {
+        if (1..100).contains(&self.heart_beat_ms) {
             wrong(
                 "heart_beat_ms",
-                &format!("must be 100 or more, not {}", self.heart_beat_ms),
+                &format!("must be 0, or 100 or more, not {}", self.heart_beat_ms),
             );
+        }
+        if !(1024..=256 << 20).contains(&self.max_message_bytes) {
+            wrong(
+                "max_message_bytes",
+                &format!("must be 1024 to {}, not {}", 256 << 20, self.max_message_bytes),
+            );
+        }
+        if self.max_in_flight_bytes == 0 {
+            wrong("max_in_flight_bytes", "must be 1 or more, not 0");
+        }
+        if self.silence_seconds == 0 {
+            wrong("silence_seconds", "must be 1 or more, not 0");
         }
         let security = &self.security;
         if security.username.is_some() != security.password_file.is_some() {
@@ -194,7 +234,19 @@ mod tests {
         settings.destination = "rucio.events".into();
         settings.security.username = Some("dbb".into());
         settings.prefetch = 0;
+        settings.max_message_bytes = 0;
+        settings.silence_seconds = 0;
         let keys: Vec<_> = settings.problems().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["brokers[1]", "destination", "prefetch", "security"]);
+        assert_eq!(
+            keys,
+            [
+                "brokers[1]",
+                "destination",
+                "prefetch",
+                "max_message_bytes",
+                "silence_seconds",
+                "security"
+            ]
+        );
     }
 }

@@ -96,8 +96,10 @@ impl Source for StompSource {
             };
             let Some(offset) = lane.deliver(delivery.connection, &delivery.id, &delivery.ack) else {
                 repeats = true;
+                handle.flight.landed(delivery.weight());
                 continue;
             };
+            lane.weigh(offset, delivery.weight());
             room -= 1;
             batch.push(Received {
                 place: Place {
@@ -133,7 +135,7 @@ impl Source for StompSource {
                 partition: 0,
             };
             if let Some(offset) = handled.get(&partition) {
-                lane.handle(*offset);
+                handle.flight.landed(lane.handle(*offset));
             }
         }
         self.release();

@@ -22,6 +22,7 @@ mod rucio;
 mod rucio_stub;
 mod s3;
 mod stomp;
+mod stomp_stub;
 mod topics;
 
 pub use activemq::ActiveMq;
@@ -36,6 +37,7 @@ pub use rucio::{Rucio, RucioOptions};
 pub use rucio_stub::{Metadata, RucioStub};
 pub use s3::S3;
 pub use stomp::{Stomp, StompFrame};
+pub use stomp_stub::{Harm, StompStub};
 pub use topics::watermarks;
 
 use anyhow::{Context, Result, ensure};

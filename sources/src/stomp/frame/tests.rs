@@ -8,12 +8,19 @@ fn bytes(frame: &Frame) -> Vec<u8> {
     out
 }
 
-fn all(buffer: &mut BytesMut) -> Result<Vec<Heard>, FrameError> {
+/// Longest body of these tests.
+const MAX_BODY: usize = 1000;
+
+fn all(reader: &mut Reader, buffer: &mut BytesMut) -> Result<Vec<Heard>, FrameError> {
     let mut heard = Vec::new();
-    while let Some(one) = take(buffer)? {
+    while let Some(one) = reader.take(buffer)? {
         heard.push(one);
     }
     Ok(heard)
+}
+
+fn take(buffer: &mut BytesMut) -> Result<Option<Heard>, FrameError> {
+    Reader::new(MAX_BODY).take(buffer)
 }
 
 fn word() -> impl Strategy<Value = String> {
@@ -51,12 +58,12 @@ proptest! {
             wire.extend(std::iter::repeat_n(b'\n', beats));
             frame.write(&mut wire);
         }
-        let (mut buffer, mut heard) = (BytesMut::new(), Vec::new());
+        let (mut reader, mut buffer, mut heard) = (Reader::new(MAX_BODY), BytesMut::new(), Vec::new());
         let mut cuts = cuts.iter().cycle();
         while !wire.is_empty() {
             let cut = (*cuts.next().unwrap()).min(wire.len());
             buffer.extend(wire.drain(..cut));
-            heard.extend(all(&mut buffer).unwrap());
+            heard.extend(all(&mut reader, &mut buffer).unwrap());
         }
         let heard: Vec<Frame> = heard
             .into_iter()
@@ -71,10 +78,10 @@ proptest! {
 
     #[test]
     fn whatever_the_bytes_there_is_an_answer(wire in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = all(&mut BytesMut::from(&wire[..]));
+        let _ = all(&mut Reader::new(MAX_BODY), &mut BytesMut::from(&wire[..]));
         let mut begun = BytesMut::from(&b"MESSAGE\n"[..]);
         begun.extend(&wire);
-        let _ = all(&mut begun);
+        let _ = all(&mut Reader::new(MAX_BODY), &mut begun);
     }
 
     #[test]
@@ -110,7 +117,37 @@ fn a_wrong_length_is_named() {
 fn a_head_without_end_is_not_read_for_ever() {
     let mut wire = BytesMut::from("MESSAGE\n");
     wire.extend(std::iter::repeat_n(b"name:value\n", 10_000).flatten());
-    assert!(matches!(take(&mut wire), Err(FrameError::TooLong { .. })));
+    assert_eq!(take(&mut wire), Err(FrameError::LongHead));
+    // Neither as one line that comes in small pieces.
+    let (mut reader, mut wire) = (Reader::new(MAX_BODY), BytesMut::from("MESSAGE\nname:"));
+    let ended = (0..10_000).find_map(|_| {
+        wire.extend(b"a long value");
+        reader.take(&mut wire).err()
+    });
+    assert_eq!(ended, Some(FrameError::LongHead));
+    assert!(wire.len() < MAX_HEAD + 100, "{}", wire.len());
+}
+
+#[test]
+fn a_body_that_is_too_long_is_named_before_it_is_there() {
+    let mut wire = BytesMut::from("MESSAGE\nmessage-id:ID:7\ncontent-length:1073741824\n\n");
+    let error = take(&mut wire).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the body of MESSAGE `ID:7` has 1073741824 bytes or more, and `max_message_bytes` is 1000"
+    );
+    let (mut reader, mut wire) = (Reader::new(MAX_BODY), BytesMut::from("ERROR\n\n"));
+    let ended = (0..1000).find_map(|_| {
+        wire.extend(b"0123456789");
+        reader.take(&mut wire).err()
+    });
+    let error = ended.unwrap().to_string();
+    assert!(error.starts_with("the body of ERROR has 1010 bytes"), "{error}");
+    for length in ["-1", "1e3", "18446744073709551616", "", "0x10"] {
+        let mut wire = BytesMut::from(format!("MESSAGE\ncontent-length:{length}\n\n").as_str());
+        let error = take(&mut wire).unwrap_err();
+        assert_eq!(error, FrameError::Length(length.into()));
+    }
 }
 
 #[test]

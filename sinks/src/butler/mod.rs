@@ -13,6 +13,7 @@
 mod check;
 mod error;
 mod history;
+mod lines;
 mod process;
 mod protocol;
 mod scan;

@@ -5,18 +5,22 @@
 //!                                      stderr --> log thread --> tracing
 //! ```
 //!
+//! Neither of its outputs costs more memory than a line may have, whatever it writes (`lines`). How much memory it has
+//! itself it limits at its start, by `worker.memory_mib`.
+//!
 //! One request is in flight at a time. Whatever goes wrong, the whole process group is killed:
 //! the configured command may be a shell that has started the Python.
 
 use super::{
     ButlerError, ButlerSettings,
+    lines::{Line, read_line},
     protocol::{About, Ask, Hello, PROTOCOL, Reply},
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::{
     collections::VecDeque,
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufReader, Write},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, Stdio},
@@ -39,6 +43,10 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("dbb_worker/allow.py", include_str!("worker/dbb_worker/allow.py")),
     ("dbb_worker/batch.py", include_str!("worker/dbb_worker/batch.py")),
+    (
+        "dbb_worker/bounded.py",
+        include_str!("worker/dbb_worker/bounded.py"),
+    ),
     (
         "dbb_worker/dimensions.py",
         include_str!("worker/dbb_worker/dimensions.py"),
@@ -74,6 +82,12 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
+/// Longest answer, in bytes: ten thousand files, each with some kilobytes of what it provides.
+const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
+
+/// Longest line of its log that is kept, in bytes.
+const LONGEST_LOG: usize = 16 * 1024;
+
 /// Lines of its log that a report of its death quotes.
 const LAST_WORDS: usize = 5;
 
@@ -82,7 +96,7 @@ const LAST_WORDS: usize = 5;
 pub(super) struct Worker {
     child: Child,
     to: Option<Sender<Vec<u8>>>,
-    from: Receiver<Vec<u8>>,
+    from: Receiver<Line>,
     log: Arc<Mutex<VecDeque<String>>>,
     log_reader: JoinHandle<()>,
     repository: String,
@@ -138,6 +152,7 @@ impl Worker {
                 removal: settings.removal,
                 verify: &settings.verify,
                 allow: &settings.allow,
+                memory_mib: settings.worker.memory_mib,
             },
             limit,
         )?;
@@ -206,7 +221,10 @@ impl Worker {
             return Err(self.died());
         }
         match self.from.recv_timeout(limit) {
-            Ok(line) => serde_json::from_slice(&line).map_err(problem),
+            Ok(Line::Whole(line)) => serde_json::from_slice(&line).map_err(problem),
+            Ok(Line::Cut(_)) => Err(ButlerError::Protocol {
+                problem: format!("it is longer than {LONGEST_ANSWER} bytes"),
+            }),
             Err(RecvTimeoutError::Timeout) => {
                 self.kill();
                 Err(ButlerError::Hung {
@@ -318,7 +336,7 @@ fn write_files() -> std::io::Result<TempDir> {
     Ok(folder)
 }
 
-type Pipes = (Sender<Vec<u8>>, Receiver<Vec<u8>>, JoinHandle<()>);
+type Pipes = (Sender<Vec<u8>>, Receiver<Line>, JoinHandle<()>);
 
 fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> std::io::Result<Pipes> {
     let missing = || std::io::Error::other("a pipe is missing");
@@ -333,16 +351,17 @@ fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> 
             }
         }
     })?;
-    let (answers, from) = unbounded();
+    // One is waited for; a worker that says more than it was asked waits.
+    let (answers, from) = bounded(1);
     thread::Builder::new()
         .name(format!("{name}-out"))
         .spawn(move || {
             let mut stdout = BufReader::with_capacity(1 << 16, stdout);
-            loop {
-                let mut line = Vec::new();
-                match stdout.read_until(b'\n', &mut line) {
-                    Ok(read) if read > 0 && answers.send(line).is_ok() => {}
-                    _ => return,
+            while let Ok(Some(line)) = read_line(&mut stdout, LONGEST_ANSWER) {
+                // Of what is too long the rest is not read: its writer is at an end.
+                let ends = matches!(line, Line::Cut(_));
+                if answers.send(line).is_err() || ends {
+                    return;
                 }
             }
         })?;
@@ -351,10 +370,15 @@ fn attach(child: &mut Child, name: &str, log: &Arc<Mutex<VecDeque<String>>>) -> 
         .name(format!("{name}-log"))
         .spawn(move || {
             let mut stderr = BufReader::new(stderr);
-            let mut line = Vec::new();
-            while matches!(stderr.read_until(b'\n', &mut line), Ok(read) if read > 0) {
+            let mut goes_on = false;
+            while let Ok(Some(line)) = read_line(&mut stderr, LONGEST_LOG) {
+                // What follows the begin of a line that was cut is no line.
+                let follows = std::mem::replace(&mut goes_on, matches!(line, Line::Cut(_)));
+                if follows {
+                    continue;
+                }
+                let (Line::Whole(line) | Line::Cut(line)) = line;
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                line.clear();
                 if text.starts_with("ERROR") || text.starts_with("CRITICAL") || text.starts_with("WARNING") {
                     warn!(repository, "worker: {text}");
                 } else {

@@ -27,6 +27,7 @@ pub(super) enum Ask<'a> {
         removal: Removal,
         verify: &'a Verify,
         allow: &'a Allow,
+        memory_mib: Option<u32>,
     },
     /// Register these files.
     Ingest { id: u64, items: Vec<Item<'a>> },

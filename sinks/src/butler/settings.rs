@@ -49,6 +49,9 @@ pub struct WorkerSettings {
     pub request_timeout_s: u64,
     /// What each file adds to that, in milliseconds.
     pub request_timeout_per_item_ms: u64,
+    /// Most memory that it may have, in MiB, 512 or more; no limit if null. A file that needs more takes the worker down, is
+    /// found by that, and refused; the others go on.
+    pub memory_mib: Option<u32>,
 }
 
 impl Default for WorkerSettings {
@@ -59,6 +62,7 @@ impl Default for WorkerSettings {
             start_timeout_s: 120,
             request_timeout_s: 60,
             request_timeout_per_item_ms: 50,
+            memory_mib: Some(4096),
         }
     }
 }
@@ -239,6 +243,9 @@ impl ButlerSettings {
         }
         if self.worker.command.first().is_none_or(String::is_empty) {
             return bad("worker.command", "names no program");
+        }
+        if self.worker.memory_mib.is_some_and(|mib| mib < 512) {
+            return bad("worker.memory_mib", "is below 512");
         }
         if self.verify.concurrency == 0 || self.verify.concurrency > 1024 {
             return bad("verify.concurrency", "is not from 1 to 1024");

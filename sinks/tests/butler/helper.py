@@ -1,7 +1,7 @@
 """A second pair of hands on a test repository: makes it, looks into it, and spoils it.
 
 JSON lines on stdin and stdout, like the worker, but sharing none of its code. Operations:
-make, content, uris, dimensions, export, zip, sql, forget, trash, put_type.
+make, content, uris, dimensions, export, zip, bomb, sql, forget, trash, put_type.
 """
 
 import json
@@ -125,6 +125,25 @@ def make_zip(source, folder, exposure, detectors, with_records=False, run="zips/
     return {"path": path.ospath, "uuids": [str(ref.id) for ref in refs]}
 
 
+def bomb(path, bytes, says=None, method="deflated"):
+    """A zip whose index is so many blanks, and says that it is another number of them."""
+    import struct
+    import zipfile
+
+    kinds = {"deflated": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2}
+    with zipfile.ZipFile(path, "w", kinds[method]) as archive:
+        with archive.open("_butler_zip_index.json", "w") as member:
+            for _ in range(bytes // 1_000_000):
+                member.write(b" " * 1_000_000)
+    if says is not None:
+        with open(path, "rb") as stream:
+            data = stream.read()
+        # In both headers: the library has written it behind the compressed length.
+        with open(path, "wb") as stream:
+            stream.write(data.replace(struct.pack("<L", bytes), struct.pack("<L", says)))
+    return {}
+
+
 def sql(root, statements):
     """Runs SQL on the registry's own database, for faults that no API can make."""
     import sqlalchemy
@@ -162,7 +181,7 @@ def tagged(root, name):
 
 operations = {
     "make": make, "dimensions": add_dimensions, "define": define, "content": content, "export": export,
-    "zip": make_zip, "sql": sql, "forget": forget, "tagged": tagged, "trash": trash,
+    "zip": make_zip, "bomb": bomb, "sql": sql, "forget": forget, "tagged": tagged, "trash": trash,
 }
 
 for line in sys.stdin:

@@ -4,6 +4,7 @@
 //! every test writes into RUNs of its own. What a test breaks is its own.
 
 mod archives;
+mod bounded;
 mod faults;
 mod forms;
 mod harness;

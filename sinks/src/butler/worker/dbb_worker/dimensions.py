@@ -153,6 +153,8 @@ class Export:
                     values.append(record[element.primaryKey.name])
                 else:
                     values.append(record[name])
+            if not all(isinstance(value, (int, str)) for value in values):
+                raise ValueError(f"a key of a record of {element.name} is neither a number nor text")
             self.keys.append((element.name, *values))
 
 

@@ -19,7 +19,16 @@ _DOWN_WORDS = re.compile(
 )
 # SQLite's ways to say that nothing will work for a while.
 _SQLITE_DOWN = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_NOTADB")
+# The status with which a worker ends that has reached `worker.memory_mib`.
+OUT_OF_MEMORY = 71
 _KEY = re.compile(r"Key \(([^)]*)\)=\((.*?)\) is not present in table \"([^\"]+)\"")
+
+
+class OutOfMemory(BaseException):
+    """The limit on memory was reached: nobody here can go on, and no handler of faults may try to.
+
+    `dbb` finds the file whose turn it was, as for any other that takes its worker down.
+    """
 
 
 @dataclasses.dataclass
@@ -42,8 +51,14 @@ def chain(error: BaseException):
         error = error.__cause__ or error.__context__
 
 
+def _let_go(error: BaseException) -> None:
+    if any(isinstance(cause, MemoryError) for cause in chain(error)):
+        raise OutOfMemory from error
+
+
 def sentence(error: BaseException) -> str:
-    """One line for a person, without SQL text or parameters."""
+    """One line for a person, without SQL text or parameters. Raises `OutOfMemory`."""
+    _let_go(error)
     text = str(getattr(error, "orig", None) or error).strip()
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines)[:600]}" if lines else type(error).__name__
@@ -65,7 +80,8 @@ def _is(error, *names: str) -> bool:
 
 
 def understand(error: BaseException) -> Fault:
-    """Says what a failure of the Butler means."""
+    """Says what a failure of the Butler means. Raises `OutOfMemory`."""
+    _let_go(error)
     causes = list(chain(error))
     for cause in causes:
         if _is(cause, "DBAPIError"):

@@ -8,6 +8,7 @@ import zipfile
 from lsst.daf.butler import DatasetRef
 from lsst.resources import ResourcePath
 
+from .bounded import TooLong, read_file, read_member
 from .dimensions import Export, key_text
 from .faults import sentence, understand
 from .items import Item, place, place_text
@@ -26,12 +27,15 @@ def _import(repository, item: Item, path: ResourcePath, file_key: str) -> list[s
     """Imports `path` and returns what it provides. Answers `item` where that fails, or where it is the file."""
     own = path is item.path
     try:
-        text = path.read().decode()
+        text = read_file(path).decode()
     except FileNotFoundError:
         item.later("file_missing", f"file:{item.uri}", f"there is no file at {path}")
         return None
     except UnicodeDecodeError as error:
         item.refused("bad_field", f"{path} is not UTF-8: {error}")
+        return None
+    except TooLong as error:
+        item.refused("bad_field", f"{path} is no dimension file: {error}")
         return None
     except Exception as error:
         item.later("butler", "time", f"{path} could not be read: {sentence(error)}")
@@ -105,7 +109,7 @@ def ingest_zip(repository, item: Item) -> None:
         return
     try:
         with item.path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            index = json.loads(archive.read(_INDEX))
+            index = json.loads(read_member(archive, _INDEX))
         refs = _refs(repository, index)
     except FileNotFoundError:
         item.later("file_missing", f"file:{item.uri}", f"there is no file at {item.uri}")

@@ -13,6 +13,9 @@ import logging
 import sys
 import time
 
+from .bounded import limit_memory
+from .faults import OUT_OF_MEMORY, OutOfMemory
+
 PROTOCOL = 1
 LOG = logging.getLogger("dbb.worker")
 # Datasets between two looks for cycles.
@@ -26,7 +29,17 @@ def serve(stdin, stdout) -> int:
     line = stdin.readline()
     if not line:
         return 0
-    repository = _open(json.loads(line), out)
+    settings = json.loads(line)
+    limit_memory(settings.get("memory_mib"))
+    try:
+        return _serve(settings, stdin, out)
+    except (MemoryError, OutOfMemory):
+        LOG.critical("it needs more memory than the %s MiB of `worker.memory_mib`", settings.get("memory_mib"))
+        return OUT_OF_MEMORY
+
+
+def _serve(settings: dict, stdin, out: _Answers) -> int:
+    repository = _open(settings, out)
     if repository is None:
         return 1
     # A batch makes tens of thousands of objects that die with it: looking for cycles among them, and

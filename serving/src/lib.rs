@@ -22,4 +22,4 @@ pub use error::ServeError;
 pub use health::Health;
 pub use metrics::Metrics;
 pub use offered::Offered;
-pub use server::{Server, serve, serve_with_views};
+pub use server::{Limits, Server, serve, serve_with_views};

@@ -448,6 +448,11 @@ impl Metrics {
         self.hub.looked_up(now);
     }
 
+    /// A connection of `sql` or `http` was closed for want of places: an `idle` one, or a new one as all were `full`.
+    pub fn turned_away(&self, by: &'static str, outcome: &'static str) {
+        self.questions.turned_away(by, outcome);
+    }
+
     /// A question about views, asked by `sql` or `http`, ended after `took`.
     pub fn question(&self, by: &'static str, outcome: &'static str, took: Duration) {
         self.questions.ended(by, outcome, took);

@@ -4,7 +4,10 @@ mod connect;
 mod recorded;
 
 use super::{ConfigFile, Exit, output};
-use crate::config::{Config, Form, Loaded};
+use crate::{
+    config::{Config, Form, Loaded},
+    runtime::files,
+};
 use clap::Args;
 use dbb_operators::views::reference;
 use std::{fmt::Write as _, path::PathBuf};
@@ -123,6 +126,9 @@ fn facts(loaded: &Loaded, ticks: &mut Ticks) {
     ticks.good(format!("source: {}", source(config)));
     ticks.good(format!("ledger: {}", config.ledger.shown_url()));
     for warning in config.ledger.warnings() {
+        ticks.doubt(warning);
+    }
+    if let (_, Some(warning)) = files::fit(config, 1, files::raise()) {
         ticks.doubt(warning);
     }
     for route in &config.routes {

@@ -243,14 +243,39 @@ pub struct Http {
     /// Address and port for `/livez`, `/readyz` and `/metrics`; null for none. Nothing there needs a password:
     /// open it to other hosts only within your network.
     pub listen: Option<String>,
+    /// Names of this host by which it may be asked, beside `localhost` and the host in `listen`: `dbb.example.org`, without a
+    /// port. They count where no token is needed, for views, and where only this host can ask, for metrics; `/livez` and
+    /// `/readyz` answer to any name.
+    pub hosts: Vec<String>,
+    /// Most connections at once, 1 to 10 000. Then one that asks nothing makes room for the next; where all are being
+    /// answered, the next is told to come back (status 503).
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_connections: u32,
+    /// Longest a connection may take for the head of a request, or be silent between two, in milliseconds.
+    #[schemars(range(min = 1))]
+    pub idle_timeout_ms: u64,
     /// Views, under `/api/v1/views` at the same address, where any are kept.
     pub views: ViewsSettings,
+}
+
+impl Http {
+    /// What is taken of those who connect.
+    pub fn limits(&self) -> dbb_serving::Limits {
+        dbb_serving::Limits {
+            max_connections: self.max_connections,
+            idle: std::time::Duration::from_millis(self.idle_timeout_ms),
+            hosts: self.hosts.clone(),
+        }
+    }
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: Some("127.0.0.1:9327".into()),
+            hosts: Vec::new(),
+            max_connections: 256,
+            idle_timeout_ms: 10_000,
             views: ViewsSettings::default(),
         }
     }

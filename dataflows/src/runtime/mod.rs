@@ -4,6 +4,7 @@ pub mod bindings;
 pub mod clock;
 pub mod control;
 pub mod fault;
+pub(crate) mod files;
 pub mod gate;
 pub mod manifest;
 pub mod offers;

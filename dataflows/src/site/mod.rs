@@ -40,7 +40,7 @@ pub use report::RunReport;
 use crate::{
     cluster::{self, Hosts, Members, Place},
     config::Config,
-    runtime::{Control, Failure},
+    runtime::{Control, Failure, files},
     views::Name,
 };
 use dbb_operators::sequences::Following;
@@ -94,6 +94,9 @@ fn run_as(
 ) -> anyhow::Result<RunReport> {
     let started = Instant::now();
     let hosts = options.hosts.as_ref().filter(|hosts| hosts.processes() > 1);
+    let (config, warning) = files::fit(config, hosts.map_or(1, Hosts::processes), files::raise());
+    let config: &Config = &config;
+    warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     if hosts.is_some() {
         join::suits(config)?;
     }
@@ -110,6 +113,7 @@ fn run_as(
     let _server = match &config.http.listen {
         Some(listen) => Some(dbb_serving::serve_with_views(
             listen,
+            &config.http.limits(),
             metrics.clone(),
             Arc::clone(&health),
             api,

@@ -2,6 +2,7 @@
 
 use super::format::Format;
 use arrow::datatypes::{DataType, SchemaRef};
+use std::collections::BTreeSet;
 
 /// What is wrong with a request, and what would be right.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,7 +32,11 @@ impl Ask {
             columns: (0..schema.fields().len()).collect(),
             equal: Vec::new(),
         };
+        let mut seen = BTreeSet::new();
         for (name, value) in parameters {
+            if !seen.insert(name) {
+                return Err(BadRequest(format!("`{name}` is given twice, and can be once")));
+            }
             match name.as_str() {
                 "format" => {
                     ask.format = Format::of_name(value).ok_or_else(|| {
@@ -47,8 +52,15 @@ impl Ask {
                     ask.limit = Some(limit);
                 }
                 "columns" => {
-                    let columns = value.split(',').map(|name| place(name.trim(), schema));
-                    ask.columns = columns.collect::<Result<_, _>>()?;
+                    ask.columns.clear();
+                    for name in value.split(',').map(str::trim) {
+                        let place = place(name, schema)?;
+                        // So there are never more than the view has.
+                        if ask.columns.contains(&place) {
+                            return Err(BadRequest(format!("column `{name}` is asked for twice")));
+                        }
+                        ask.columns.push(place);
+                    }
                 }
                 column => {
                     let place = place(column, schema)?;
@@ -143,6 +155,26 @@ mod tests {
             read(&[("format", "json")], Some(arrow)).unwrap().format,
             Format::Json
         );
+    }
+
+    #[test]
+    fn nothing_can_be_asked_for_twice() {
+        let many = vec!["rse"; 3000].join(",");
+        assert_eq!(
+            read(&[("columns", &many)], None).unwrap_err(),
+            "column `rse` is asked for twice"
+        );
+        for name in ["columns", "rse", "limit", "format"] {
+            let value = match name {
+                "columns" => "rse",
+                "limit" => "3",
+                _ => "json",
+            };
+            assert_eq!(
+                read(&[(name, value), (name, value)], None).unwrap_err(),
+                format!("`{name}` is given twice, and can be once")
+            );
+        }
     }
 
     #[test]

@@ -119,6 +119,11 @@ impl ViewsApi {
         self.inner.token.is_some()
     }
 
+    /// Longest that an answer may take.
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_millis(self.inner.settings.request_timeout_ms).min(Limits::NONE.time)
+    }
+
     pub(crate) fn router(&self) -> Router {
         Router::new()
             .route("/api/v1/views", get(list))
@@ -133,7 +138,7 @@ impl ViewsApi {
 }
 
 /// An answer that is no rows: why, and what to do.
-fn refusal(status: StatusCode, error: impl ToString) -> Response {
+pub(crate) fn refusal(status: StatusCode, error: impl ToString) -> Response {
     (status, Json(json!({ "error": error.to_string() }))).into_response()
 }
 
@@ -223,7 +228,7 @@ async fn view(
         response.headers_mut().insert(header::RETRY_AFTER, later);
         return response;
     };
-    let patience = Duration::from_millis(api.inner.settings.request_timeout_ms).min(Limits::NONE.time);
+    let patience = api.patience();
     let deadline = Instant::now() + patience;
     let published = if offered.view.name == REPLICAS {
         let epochs = Arc::clone(&api.inner.epochs);

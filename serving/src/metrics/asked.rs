@@ -19,6 +19,7 @@ pub(super) struct Questions {
     seconds: Family<Asker, Histogram, fn() -> Histogram>,
     connections: Family<Asker, Gauge>,
     rows: Family<Asker, Counter>,
+    turned_away: Family<Ended, Counter>,
 }
 
 impl Default for Questions {
@@ -29,6 +30,7 @@ impl Default for Questions {
             seconds: Family::new_with_constructor(seconds as fn() -> Histogram),
             connections: Family::default(),
             rows: Family::default(),
+            turned_away: Family::default(),
         }
     }
 }
@@ -64,6 +66,18 @@ impl Questions {
             "Rows of answers",
             &self.rows,
         );
+        to.add(
+            ("turned_away_connections", ""),
+            Form::Counter,
+            &["by", "outcome"],
+            "Connections that were closed because there were too many: `idle` ones that made room for others, and new ones \
+             where all were busy, `full`",
+            &self.turned_away,
+        );
+    }
+
+    pub(super) fn turned_away(&self, by: &'static str, outcome: &'static str) {
+        self.turned_away.get_or_create(&Ended { by, outcome }).inc();
     }
 
     pub(super) fn ended(&self, by: &'static str, outcome: &'static str, took: Duration) {

@@ -116,6 +116,7 @@ fn full() -> Metrics {
     metrics.question("sql", "answered", Duration::from_millis(3));
     metrics.rows_sent("sql", 7);
     metrics.connections("sql", 1);
+    metrics.turned_away("http", "idle");
     for written in [2, 3] {
         let at = Checkpointed {
             newest: Some((3000, Micros(1_000_000))),

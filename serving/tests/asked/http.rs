@@ -4,7 +4,7 @@ use crate::shared::{Numbers, offered, published, wait_for};
 use arrow::ipc::reader::StreamReader;
 use dbb_operators::{publish::Publisher, views::Table};
 use dbb_serving::{
-    Health, Metrics, ServeError, Server,
+    Health, Limits, Metrics, ServeError, Server,
     http::{ViewsApi, ViewsSettings},
     secret::SecretPlace,
     serve_with_views,
@@ -42,7 +42,7 @@ fn ask(server: &Server, path: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", server.address().port())).unwrap();
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n{headers}\r\n"
+        "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"
     )
     .unwrap();
     let mut all = Vec::new();
@@ -91,7 +91,7 @@ fn start(
     let api = ViewsApi::new(&settings, Arc::new(epoch), views, metrics.clone()).unwrap();
     let health = Arc::new(Health::new(Duration::MAX));
     (
-        serve_with_views("127.0.0.1:0", metrics, health, Some(api)).unwrap(),
+        serve_with_views("127.0.0.1:0", &Limits::default(), metrics, health, Some(api)).unwrap(),
         made,
     )
 }
@@ -256,7 +256,14 @@ fn off_loopback_views_need_a_token() {
     let epochs: Arc<dyn dbb_serving::sql::Epochs> = Arc::new(Publisher::new(1));
     let api = ViewsApi::new(&ViewsSettings::default(), epochs, vec![], Metrics::default()).unwrap();
     let health = Arc::new(Health::new(Duration::MAX));
-    let error = serve_with_views("0.0.0.0:0", Metrics::default(), health, Some(api)).unwrap_err();
+    let error = serve_with_views(
+        "0.0.0.0:0",
+        &Limits::default(),
+        Metrics::default(),
+        health,
+        Some(api),
+    )
+    .unwrap_err();
     assert!(matches!(error, ServeError::Unprotected { .. }));
     assert_eq!(
         error.to_string(),
@@ -305,7 +312,11 @@ fn probes_are_answered_while_all_places_are_taken_by_slow_clients() {
     let metrics = Metrics::default();
     let (server, made) = start(settings, Numbers::new(0, 10_000_000), metrics.clone());
     let mut slow = TcpStream::connect(server.address()).unwrap();
-    write!(slow, "GET /api/v1/views/numbers HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+    write!(
+        slow,
+        "GET /api/v1/views/numbers HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    )
+    .unwrap();
     wait_for(|| made.load(Ordering::SeqCst) > 0);
     let answer = ask(&server, "/api/v1/views/numbers", "");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
@@ -315,4 +326,39 @@ fn probes_are_answered_while_all_places_are_taken_by_slow_clients() {
     drop(slow);
     wait_for(|| metrics.encode().contains("dbb_open_connections{by=\"http\"} 0"));
     assert_eq!(ask(&server, "/api/v1/views/numbers?limit=1", "").status, 200);
+}
+
+#[test]
+fn views_without_a_token_are_asked_by_a_name_of_this_host_alone() {
+    let evil = "host: evil.example.org\r\n";
+    for path in ["/api/v1/views", "/api/v1/views/numbers"] {
+        let answer = ask(&three(), path, evil);
+        assert_eq!(answer.status, 421, "{}", answer.text());
+        assert!(answer.text().contains("http.hosts"), "{}", answer.text());
+    }
+    // Where a token is needed, a page that has none gets nothing, whatever the name.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "open sesame\n").unwrap();
+    let settings = ViewsSettings {
+        token: Some(SecretPlace::File(file)),
+        ..ViewsSettings::default()
+    };
+    let (server, _) = start(settings, Numbers::new(0, 3), Metrics::default());
+    let answer = ask(
+        &server,
+        "/api/v1/views/numbers",
+        "host: evil.example.org\r\nauthorization: Bearer open sesame\r\n",
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[test]
+fn a_column_asked_for_a_thousand_times_is_refused() {
+    let many = vec!["name"; 1000].join(",");
+    let answer = ask(&three(), &format!("/api/v1/views/numbers?columns={many}"), "");
+    assert_eq!(
+        (answer.status, answer.text()),
+        (400, "{\"error\":\"column `name` is asked for twice\"}")
+    );
 }

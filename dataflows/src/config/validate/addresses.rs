@@ -19,6 +19,21 @@ impl Check<'_> {
 
     pub(super) fn http(&mut self, config: &Config) {
         self.address("http.listen", config.http.listen.as_deref(), "127.0.0.1:9327");
+        let http = &config.http;
+        if !(1..=10_000).contains(&http.max_connections) {
+            let message = format!("must be 1 to 10000, not {}", http.max_connections);
+            self.error("http.max_connections", message);
+        }
+        if http.idle_timeout_ms == 0 {
+            self.error("http.idle_timeout_ms", "must be 1 or more, not 0");
+        }
+        for (i, host) in http.hosts.iter().enumerate() {
+            if host.is_empty() || host.contains(['/', ' ']) {
+                let message = format!("`{host}` is no name of a host");
+                self.error(&format!("http.hosts[{i}]"), message).hint =
+                    Some("write `dbb.example.org`, without scheme and port".into());
+            }
+        }
         let sql = &config.sql;
         self.address("sql.listen", sql.listen.as_deref(), "127.0.0.1:5433");
         if sql.listen.is_none() {

@@ -51,6 +51,13 @@ chaos:
 	$(FAST) build $(OPTIMISED) --bin dbb_under_test --bin chaos
 	target/release/chaos --rounds $(ROUNDS) $(CHAOS)
 
+# make attack: a stranger, a client, a statement do what they can to a running site; the last line says what came of it
+.PHONY: attack
+attack:
+	@scripts/setup build python kafka
+	$(FAST) build $(OPTIMISED) --bin dbb_under_test --bin attack
+	target/release/attack $(ATTACK)
+
 # make bench BENCH=decode: one of the measurements in bench/benches
 BENCH ?= decode
 .PHONY: bench

@@ -6,6 +6,7 @@
 //!   Site::prove --> Butler content and ledger, both against the oracle
 //! ```
 
+pub mod attack;
 pub mod books;
 pub mod chaos;
 pub mod cluster;

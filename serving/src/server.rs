@@ -268,6 +268,8 @@ impl Door {
                 let busy = asked.busy();
                 let answer = app.call(request);
                 async move {
+                    // One a turn: however many a client has asked for at once, all others have theirs between.
+                    tokio::task::yield_now().await;
                     let response: Response = answer.await?;
                     Ok::<_, Infallible>(response.map(|body| Answering { body, _busy: busy }))
                 }

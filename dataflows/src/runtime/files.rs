@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn doors_have_what_they_ask_for_where_there_is_enough() {
-        let (fitted, warning) = fit(&Config::default(), 1, 1024);
+        let config = Config::default();
+        let (fitted, warning) = fit(&config, 1, 1024);
         assert_eq!(warning, None);
         assert_eq!(fitted.http.max_connections, 256);
     }

@@ -182,7 +182,10 @@ fn site(
         format!("sql.listen={sql}"),
         format!("sql.memory_mib={SQL_MIB}"),
         format!("sql.max_connections={SQL_CONNECTIONS}"),
-        "sql.statement_timeout_ms=5000".to_owned(),
+        format!(
+            "sql.statement_timeout_ms={}",
+            if options.short { 2000 } else { 5000 }
+        ),
         format!("http.listen={http}"),
         "http.idle_timeout_ms=3000".to_owned(),
     ] {

@@ -61,8 +61,10 @@ impl Ingest {
 pub(super) fn latencies(site: &Site, published: &Published) -> Result<BTreeMap<&'static str, Vec<u64>>> {
     let path = site.ledger_url().trim_start_matches("sqlite:");
     let ledger = rusqlite::Connection::open(path)?;
-    let mut statement =
-        ledger.prepare("SELECT did, min(updated_at) FROM events WHERE did IS NOT NULL GROUP BY did")?;
+    let mut statement = ledger.prepare(
+        "SELECT w.word || ':' || d.name, min(e.updated_at) FROM events e \
+         JOIN dids d ON d.id = e.did JOIN words w ON w.id = d.scope GROUP BY e.did",
+    )?;
     let mut rows = statement.query([])?;
     let mut found: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
     while let Some(row) = rows.next()? {

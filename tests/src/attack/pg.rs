@@ -230,11 +230,14 @@ pub(super) fn silent(target: &Target, _: &mut Dice) {
     drop(held);
 }
 
+/// Almost a gigabyte: a little more is refused by the library itself.
+const GIGABYTE: u32 = 0x3ff0_0000;
+
 /// Strangers who say that a gigabyte comes, and send what is taken of it.
 pub(super) fn declared_gigabyte(target: &Target, _: &mut Dice) {
-    let first = text(&[&(1u32 << 30).to_be_bytes(), &196_608u32.to_be_bytes(), b"user\0"]);
-    let query = text(&[&startup("attacker"), &lying(b'Q', 1 << 30, b"select '")]);
-    let parse = text(&[&startup("attacker"), &lying(b'P', 1 << 30, b"\0select '")]);
+    let first = text(&[&GIGABYTE.to_be_bytes(), &196_608u32.to_be_bytes(), b"user\0"]);
+    let query = text(&[&startup("attacker"), &lying(b'Q', GIGABYTE, b"select '")]);
+    let parse = text(&[&startup("attacker"), &lying(b'P', GIGABYTE, b"\0select '")]);
     let until = Instant::now() + target.hold;
     let senders: Vec<_> = [first, query, parse]
         .iter()

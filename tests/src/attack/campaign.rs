@@ -4,7 +4,7 @@ use super::{
     Findings, Options, brokers, http,
     ingest::{self, Ingest},
     memory::Most,
-    pg, statements,
+    pg, ports, statements,
     target::Target,
     watch::{Asked, Now, Watch},
 };
@@ -39,6 +39,8 @@ const SELECT_1: Duration = Duration::from_secs(1);
 const SLOWER: (u64, u64) = (4, 2);
 /// So many outcomes make a p99 that can be judged.
 const ENOUGH: usize = 100;
+/// The case of the second program.
+const LOCKED: &str = "frames: before login";
 /// Longest that the site may take to be ready, or to have read all.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -80,20 +82,30 @@ pub fn run(options: &Options) -> Result<Findings> {
     let watch = Watch::start(sql, &now);
     let ingest = Ingest::start(publisher, records, rate, &now);
     let memory = Most::of(attacked.run.id());
-    // Its first batches, and the first answers, are slower than what follows.
-    thread::sleep(quiet / 4);
+    // The first batch waits for the worker to start, and what follows for the first batch.
+    wait_until("the first files are registered", LIMIT, || {
+        Ok(site.count(|_| true)? > 0)
+    })?;
+    thread::sleep(quiet / 2);
     now.set("quiet: measured");
     thread::sleep(quiet);
     let before = memory.take();
     println!("quiet: {before} MiB");
 
-    for (name, case) in cases()? {
+    for (name, case) in cases()?.into_iter().filter(|(name, _)| options.wants(name)) {
         now.set(name);
         attacked.one(name, &case, &memory, before, &mut dice)?;
     }
     now.set("");
-    floods(options, hold, attacked.findings)?;
-    locked(options, &kafka, hold, &mut dice, attacked.findings)?;
+    if options.wants("floods") {
+        floods(options, hold, attacked.findings)?;
+    }
+    if options.wants(LOCKED) {
+        locked(options, &kafka, hold, &mut dice, attacked.findings)?;
+    }
+    if options.wants(ports::NAME) {
+        ports::strangers(options, &kafka, hold, attacked.findings)?;
+    }
 
     let asked = watch.stop()?;
     let published = ingest.finish()?;
@@ -163,7 +175,7 @@ fn site(
     folder: &Path,
 ) -> Result<(Site, SocketAddr, SocketAddr)> {
     let words = format!(
-        "--files {files} --faults none --max-datasets 20 --kafka {} --group-id attack",
+        "--files {files} --late 0 --faults none --max-datasets 20 --kafka {} --group-id attack",
         kafka.bootstrap()
     );
     let python = python()?.display().to_string();
@@ -272,7 +284,7 @@ fn locked(
     dice: &mut Dice,
     findings: &mut Findings,
 ) -> Result<()> {
-    let name = "frames: before login";
+    let name = LOCKED;
     let mut site = Site::unmade(&options.program, &[])?;
     site.unset_all();
     let address = || Ok::<_, anyhow::Error>(SocketAddr::from(([127, 0, 0, 1], free_port()?)));

@@ -5,6 +5,7 @@
 //!                                    ^                    ^
 //!                      memory, is it there?          watch: `select 1`, all the while
 //!   a second dbb that asks for passwords <-- frames before login; `dbb record` <-- brokers that mean harm
+//!   a cluster of two <-- strangers at its ports, before it is whole and after
 //! ```
 //!
 //! In:  a seed; whether in short.
@@ -17,6 +18,7 @@ mod http;
 mod ingest;
 mod memory;
 mod pg;
+mod ports;
 mod statements;
 mod target;
 mod watch;
@@ -34,6 +36,16 @@ pub struct Options {
     pub short: bool,
     /// What chance goes by.
     pub seed: u64,
+    /// Only cases whose name begins with this; all without it.
+    pub only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, case: &str) -> bool {
+        self.only
+            .as_ref()
+            .is_none_or(|only| case.starts_with(only.as_str()))
+    }
 }
 
 /// What was found.

@@ -21,6 +21,9 @@ struct Arguments {
     /// What chance goes by; of the clock where it is not given.
     #[arg(long, env = "SEED")]
     seed: Option<u64>,
+    /// Only cases whose name begins with this: `frames`, `doors`, `memory`, `statements`, `floods`, `ports`.
+    #[arg(long)]
+    only: Option<String>,
     /// The program; by default the `dbb_under_test` beside this one.
     #[arg(long)]
     dbb: Option<PathBuf>,
@@ -34,6 +37,7 @@ fn main() -> Result<ExitCode> {
         program: arguments.dbb.unwrap_or(beside).display().to_string(),
         short: arguments.short,
         seed: arguments.seed.unwrap_or(now.as_millis() as u64),
+        only: arguments.only,
     };
     println!("SEED={}", options.seed);
     // A thousand connections are held at once.

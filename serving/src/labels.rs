@@ -123,3 +123,19 @@ pub struct Told {
     /// The word of the ledger.
     pub outcome: Arc<str>,
 }
+
+/// A door of this process: `sql`, `http`, `peers` or `cluster`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Door {
+    /// Its name.
+    pub door: &'static str,
+}
+
+/// Connections that are refused alike.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Refusal {
+    /// The door.
+    pub door: &'static str,
+    /// Why.
+    pub reason: &'static str,
+}

@@ -6,12 +6,15 @@
 //! ```
 
 pub mod catalog;
+pub mod doors;
 pub mod error;
 pub mod health;
 pub mod http;
 pub mod labels;
+pub mod lobby;
 pub mod metrics;
 pub mod offered;
+pub mod panics;
 pub mod peers;
 pub mod pg;
 pub mod secret;

@@ -9,7 +9,7 @@ mod hosts;
 mod places;
 mod wire;
 
-use crate::{Health, Metrics, ServeError, http::ViewsApi};
+use crate::{Health, Metrics, ServeError, http::ViewsApi, panics};
 use axum::{
     Json, Router,
     body::{Body, Bytes, HttpBody},
@@ -47,6 +47,8 @@ const HEAD: usize = 16 * 1024;
 const HEADERS: usize = 64;
 /// Pause after a connection that could not be accepted: mostly files have run out, and some of them are freed.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What this door is called in metrics and logs.
+const DOOR: &str = "http";
 /// The media type of the OpenMetrics text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// What is said to a connection for which there is no place.
@@ -150,6 +152,7 @@ pub fn serve_with_views(
     let address = listener.local_addr().map_err(bind)?;
     listener.set_nonblocking(true).map_err(bind)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .on_thread_start(|| panics::mark_thread(DOOR))
         .enable_all()
         .build()
         .map_err(ServeError::Thread)?;
@@ -163,7 +166,7 @@ pub fn serve_with_views(
     };
     let thread = std::thread::Builder::new()
         .name("http".into())
-        .spawn(move || runtime.block_on(door.run(listener)))
+        .spawn(move || panics::keeping(DOOR, || runtime.block_on(door.run(listener))))
         .map_err(ServeError::Thread)?;
     Ok(Server {
         address,

@@ -2,7 +2,9 @@
 
 use crate::{
     catalog::{Catalog, Form},
+    doors,
     labels::{Asker, Ended},
+    panics,
 };
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use std::time::Duration;
@@ -73,6 +75,23 @@ impl Questions {
             "Connections that were closed because there were too many: `idle` ones that made room for others, and new ones \
              where all were busy, `full`",
             &self.turned_away,
+        );
+        to.add(
+            ("refused_connections", ""),
+            Form::Counter,
+            &["door", "reason"],
+            "Connections that were turned away at a door (sql, peers, cluster), by why: malformed (not the protocol), silent \
+             (who it is was not said in time), crowded (too many others had not said it either), full (all places are \
+             taken), unproven (the token is another)",
+            doors::refused(),
+        );
+        to.add(
+            ("panics_caught", ""),
+            Form::Counter,
+            &["door"],
+            "Faults of this program that ended one connection or statement, by door; each is in the log once, with its \
+             place: please report it",
+            panics::caught(),
         );
     }
 

@@ -89,6 +89,14 @@ fn of_a_hub(metrics: &Metrics) {
 
 /// One of everything.
 fn full() -> Metrics {
+    // These are of the whole process.
+    let refusal = crate::labels::Refusal {
+        door: "sql",
+        reason: "silent",
+    };
+    crate::doors::refused().get_or_create(&refusal).inc();
+    let door = crate::labels::Door { door: "sql" };
+    crate::panics::caught().get_or_create(&door).inc();
     let metrics = Metrics::new("1.2.3");
     of_a_hub(&metrics);
     let name: Arc<str> = "main".into();

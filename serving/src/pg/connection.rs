@@ -1,46 +1,62 @@
 //! One connection, from its first byte to its last.
 //!
-//! It ends when the client says so or goes away, is silent for too long, or takes its rows too slowly; whatever it
-//! was asking ends with it.
+//! ```text
+//!   connection --> seat in the lobby --> encryption, login: one limit of time --> place --> messages
+//!                                          \--> a call to cancel: needs no place
+//! ```
+//!
+//! It ends when the client says so or goes away, says what is not the protocol, is silent for too long, or takes its rows
+//! too slowly; whatever it was asking ends with it.
 
 use super::{
-    Door,
+    DOOR, Door,
     handler::{Extended, Handler, Prepared},
+    negotiate::negotiate,
+    reader::{Reader, Unreadable},
     startup::{Startup, fatal},
 };
+use crate::{
+    doors::{self, Reason},
+    lobby::{Left, Seat},
+};
 use async_trait::async_trait;
-use futures::{SinkExt, StreamExt};
+use futures::SinkExt;
 use pgwire::{
     api::{
         ClientInfo, ClientPortalStore, NoopHandler, PgWireConnectionState, cancel::CancelHandler,
         store::PortalStore,
     },
-    error::{ErrorInfo, PgWireError},
+    error::{ErrorInfo, PgWireError, PgWireResult},
     messages::{PgWireBackendMessage, PgWireFrontendMessage, cancel::CancelRequest, startup::SecretKey},
-    tokio::server::{MaybeTls, PgWireMessageServerCodec, negotiate_tls, process_error, process_message},
+    tokio::server::{MaybeTls, PgWireMessageServerCodec, process_error, process_message},
 };
 use std::{
     collections::HashMap,
     io,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    io::Interest,
+    io::{AsyncReadExt, Interest},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_util::codec::Framed;
 
-/// How long a client may take to say who it is.
-const STARTUP: Duration = Duration::from_secs(20);
+/// How long a client may take to say who it is, encryption and all.
+const LOGIN: Duration = Duration::from_secs(10);
+/// How long it may say nothing at all meanwhile.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long after its time a statement whose rows nobody takes is left alone.
 const STALLED: Duration = Duration::from_secs(2);
+/// How long a client is heard out that has said what is not the protocol.
+const HEAR_OUT: Duration = Duration::from_secs(1);
 /// How often a running statement's client is looked for.
 const LOOK: Duration = Duration::from_millis(250);
 
-type Socket = Framed<MaybeTls, PgWireMessageServerCodec<Prepared>>;
+pub(super) type Socket = Framed<MaybeTls, PgWireMessageServerCodec<Prepared>>;
 
 /// Running connections, by the number and key that call their statements off.
 #[derive(Default)]
@@ -69,91 +85,180 @@ struct Listed {
     pid: i32,
 }
 
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.door.cancels.lock().remove(&self.pid);
-        self.door.metrics.connections("sql", -1);
+impl Listed {
+    fn new(door: &Arc<Door>, socket: &Socket, cancel: watch::Sender<u64>) -> Self {
+        let (pid, key) = socket.pid_and_secret_key();
+        door.cancels.lock().insert(pid, (key, cancel));
+        door.metrics.connections(DOOR, 1);
+        Self {
+            door: Arc::clone(door),
+            pid,
+        }
     }
 }
 
-/// Serves one connection; without a `place`, only to say that there is none.
-pub(super) async fn serve(
-    stream: TcpStream,
-    door: Arc<Door>,
-    place: Option<OwnedSemaphorePermit>,
-) -> io::Result<()> {
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.door.cancels.lock().remove(&self.pid);
+        self.door.metrics.connections(DOOR, -1);
+    }
+}
+
+/// What becomes of messages.
+struct Handlers {
+    startup: Arc<Startup>,
+    statements: Arc<Handler>,
+    extended: Arc<Extended>,
+    copy: Arc<NoopHandler>,
+    cancels: Arc<Cancels>,
+}
+
+impl Handlers {
+    fn new(door: &Arc<Door>, cancelled: watch::Receiver<u64>) -> Self {
+        let statements = Handler::new(door.engine.clone(), cancelled, Arc::clone(&door.types));
+        let statements = Arc::new(statements);
+        Self {
+            startup: Arc::new(Startup::new(Arc::clone(door))),
+            extended: Arc::new(Extended::new(Arc::clone(&statements))),
+            statements,
+            copy: Arc::new(NoopHandler),
+            cancels: Arc::clone(&door.cancels),
+        }
+    }
+
+    async fn process(&self, message: PgWireFrontendMessage, socket: &mut Socket) -> PgWireResult<()> {
+        process_message(
+            message,
+            socket,
+            Arc::clone(&self.startup),
+            Arc::clone(&self.statements),
+            Arc::clone(&self.extended),
+            Arc::clone(&self.copy),
+            Arc::clone(&self.cancels),
+        )
+        .await
+    }
+}
+
+/// Serves one connection from `from`, which has a `seat` until it has said who it is.
+pub(super) async fn serve(stream: TcpStream, from: IpAddr, door: Arc<Door>, seat: Seat) -> io::Result<()> {
     let stream = stream.into_std()?;
     let twin = TcpStream::from_std(stream.try_clone()?)?;
     let stream = TcpStream::from_std(stream)?;
-    let negotiated = timeout(STARTUP, negotiate_tls::<Prepared>(stream, door.tls.clone())).await;
-    let Ok(Some(mut socket)) = negotiated.map_err(|_| io::ErrorKind::TimedOut)? else {
+    let (cancel, cancelled) = watch::channel(0);
+    let handlers = Handlers::new(&door, cancelled);
+    let mut reader = Reader::new(door.settings.max_message_bytes as usize);
+    let logged_in = log_in(stream, from, &mut reader, &door, &handlers);
+    let socket = match seat.within(LOGIN, logged_in).await {
+        Ok(socket) => socket?,
+        Err(left) => {
+            doors::refuse(DOOR, reason(left), from, &left);
+            None
+        }
+    };
+    drop(seat);
+    let Some(mut socket) = socket else {
         return Ok(());
     };
-    let (cancel, cancelled) = watch::channel(0);
-    let handler = Arc::new(Handler::new(
-        door.engine.clone(),
-        cancelled,
-        Arc::clone(&door.types),
-    ));
-    let extended = Arc::new(Extended::new(Arc::clone(&handler)));
-    let startup = Arc::new(Startup::new(Arc::clone(&door), place.is_none()));
-    let copy = Arc::new(NoopHandler);
-
-    let mut listed = None;
-    let starting = tokio::time::sleep(STARTUP);
-    tokio::pin!(starting);
+    let _listed = Listed::new(&door, &socket, cancel);
+    lower_case_names(&mut socket);
     loop {
-        let is_starting = listed.is_none();
-        let message = if is_starting {
-            tokio::select! {
-                message = socket.next() => message,
-                () = &mut starting => return Ok(()),
-            }
-        } else {
-            match next_of_idle(&mut socket, &door).await {
-                Some(message) => message,
-                None => return say(&mut socket, fatal("57P05", "nothing was asked for too long")).await,
-            }
+        let Some(message) = next_of_idle(&mut reader, &mut socket, &door).await else {
+            return say(&mut socket, fatal("57P05", "nothing was asked for too long")).await;
         };
         let message = match message {
-            Some(Ok(PgWireFrontendMessage::Terminate(_))) | None => return Ok(()),
-            Some(Ok(message)) => message,
+            Ok(Some(PgWireFrontendMessage::Terminate(_)) | None) => return Ok(()),
+            Ok(Some(message)) => message,
             // What is not the protocol cannot be followed any further.
-            Some(Err(error)) => return say(&mut socket, error).await,
+            Err(unreadable) => return unreadable.told(&mut socket, from).await,
         };
         let is_extended = message.is_extended_query();
-        let is_cancel = matches!(message, PgWireFrontendMessage::CancelRequest(_));
         let processed = tokio::select! {
-            processed = process_message(
-                message,
-                &mut socket,
-                Arc::clone(&startup),
-                Arc::clone(&handler),
-                Arc::clone(&extended),
-                Arc::clone(&copy),
-                Arc::clone(&door.cancels),
-            ) => processed,
+            processed = handlers.process(message, &mut socket) => processed,
             // Who calls a statement off has often gone before that is heard.
-            () = gone(&twin), if !is_cancel => return Ok(()),
-            () = tokio::time::sleep(door.engine.time_limit() + STALLED), if !is_starting => return Ok(()),
-            () = &mut starting, if is_starting => return Ok(()),
+            () = gone(&twin) => return Ok(()),
+            () = tokio::time::sleep(door.engine.time_limit() + STALLED) => return Ok(()),
         };
-        match processed {
-            Ok(()) if is_cancel => return Ok(()),
-            Ok(()) => {}
-            // Whoever has not said who it is gets no second try.
-            Err(error) if is_starting => return say(&mut socket, error).await,
-            Err(error) => process_error(&mut socket, error, is_extended).await?,
+        if let Err(error) = processed {
+            process_error(&mut socket, error, is_extended).await?;
         }
-        if is_starting && matches!(socket.state(), PgWireConnectionState::ReadyForQuery) {
-            let (pid, key) = socket.pid_and_secret_key();
-            door.cancels.lock().insert(pid, (key, cancel.clone()));
-            door.metrics.connections("sql", 1);
-            listed = Some(Listed {
-                door: Arc::clone(&door),
-                pid,
-            });
-            lower_case_names(&mut socket);
+    }
+}
+
+/// The connection of a client that has said who it is; `None` if it has not, or has only called a statement off.
+async fn log_in(
+    stream: TcpStream,
+    from: IpAddr,
+    reader: &mut Reader,
+    door: &Door,
+    handlers: &Handlers,
+) -> io::Result<Option<Socket>> {
+    let negotiated = match timeout(SILENCE, negotiate(stream, reader, door.tls.as_ref())).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(unreadable)) => {
+            unreadable.counted(from);
+            return Ok(None);
+        }
+        Err(_) => return Ok(silent(from)),
+    };
+    let Some(mut socket) = negotiated else {
+        return Ok(None);
+    };
+    loop {
+        let message = match timeout(SILENCE, reader.next(&mut socket)).await {
+            Ok(Ok(Some(PgWireFrontendMessage::Terminate(_)) | None)) => return Ok(None),
+            Ok(Ok(Some(message))) => message,
+            Ok(Err(unreadable)) => {
+                unreadable.told(&mut socket, from).await?;
+                return Ok(None);
+            }
+            Err(_) => return Ok(silent(from)),
+        };
+        let is_cancel = matches!(message, PgWireFrontendMessage::CancelRequest(_));
+        if let Err(error) = handlers.process(message, &mut socket).await {
+            // Whoever has not said who it is gets no second try.
+            say(&mut socket, error).await?;
+            return Ok(None);
+        }
+        if is_cancel {
+            return Ok(None);
+        }
+        if matches!(socket.state(), PgWireConnectionState::ReadyForQuery) {
+            return Ok(Some(socket));
+        }
+    }
+}
+
+fn silent<T>(from: IpAddr) -> Option<T> {
+    doors::refuse(DOOR, Reason::Silent, from, &Left::TooSlow);
+    None
+}
+
+fn reason(left: Left) -> Reason {
+    match left {
+        Left::TooSlow => Reason::Silent,
+        Left::Crowded => Reason::Crowded,
+    }
+}
+
+impl Unreadable {
+    /// Counts what a client has said that is not the protocol.
+    fn counted(&self, from: IpAddr) {
+        if !matches!(self, Self::Broken(_)) {
+            doors::refuse(DOOR, Reason::Malformed, from, self);
+        }
+    }
+
+    /// The same, and tells the client.
+    async fn told(self, socket: &mut Socket, from: IpAddr) -> io::Result<()> {
+        self.counted(from);
+        match self {
+            Self::Broken(error) => Err(error),
+            Self::Fault(fault) => {
+                say(socket, fatal("08P01", fault.to_string())).await?;
+                hear_out(socket).await
+            }
+            Self::Decoded(error) => say(socket, error).await,
         }
     }
 }
@@ -161,16 +266,17 @@ pub(super) async fn serve(
 /// The next message; none, when nothing comes for too long. An answer of which no more rows are fetched in its time
 /// is let go, and its epoch with it.
 async fn next_of_idle(
+    reader: &mut Reader,
     socket: &mut Socket,
     door: &Door,
-) -> Option<Option<Result<PgWireFrontendMessage, PgWireError>>> {
+) -> Option<Result<Option<PgWireFrontendMessage>, Unreadable>> {
     let idle = Duration::from_millis(door.settings.idle_timeout_ms);
     let first = idle.min(door.engine.time_limit());
-    if let Ok(message) = timeout(first, socket.next()).await {
+    if let Ok(message) = timeout(first, reader.next(socket)).await {
         return Some(message);
     }
     socket.portal_store().clear_portals();
-    timeout(idle - first, socket.next()).await.ok()
+    timeout(idle - first, reader.next(socket)).await.ok()
 }
 
 /// Clients write `DateStyle` as they like.
@@ -193,6 +299,18 @@ async fn say(socket: &mut Socket, error: PgWireError) -> io::Result<()> {
         socket.close().await
     };
     timeout(STALLED, last).await?
+}
+
+/// Takes what a client is about to send, for a moment: one that is still sending when the connection is closed never sees
+/// why.
+async fn hear_out(socket: &mut Socket) -> io::Result<()> {
+    let mut heard = [0; 8 << 10];
+    let stream = socket.get_mut();
+    let all = async {
+        while stream.read(&mut heard).await? > 0 {}
+        Ok(())
+    };
+    timeout(HEAR_OUT, all).await.unwrap_or(Ok(()))
 }
 
 /// Resolves when the client has closed its end, even while nothing is read.

@@ -8,7 +8,8 @@
 //!
 //! A prepared statement is planned again each time it is executed, for it is another epoch then.
 
-use super::words;
+use super::{DOOR, parameters, words};
+use crate::panics;
 use crate::sql::{Allowed, Answer, Asked, Engine, Planned, SqlError};
 use arrow::datatypes::{DataType, Schema};
 use async_trait::async_trait;
@@ -282,7 +283,13 @@ impl Handler {
                 let wire: Vec<Option<&Type>> = wire.iter().map(Some).collect();
                 let parameters = match portal.parameter_len() {
                     0 => None,
-                    _ => Some(deserialize_parameters_with_server_types(portal, &known, &wire)?),
+                    // What these values can still be is for the library to say, which is not always able to.
+                    _ => Some(
+                        panics::guarded(DOOR, || {
+                            deserialize_parameters_with_server_types(portal, &known, &wire)
+                        })
+                        .map_err(|panicked| told(SqlError::Failed(panicked.to_string())))??,
+                    ),
                 };
                 let asked = self.ask(client);
                 let statement = planned.statement.clone();
@@ -339,15 +346,13 @@ impl ExtendedQueryHandler for Extended {
                 fits(&portal.parameter_format, portal.parameter_len())?;
                 let columns = columns(&portal.statement.statement).fields().len();
                 fits(&portal.result_column_format, columns)?;
-                let wanted = self
-                    .preparer
-                    .get_parameter_types(&portal.statement.statement)?
-                    .len();
-                if portal.parameter_len() != wanted {
+                let wanted = self.preparer.get_parameter_types(&portal.statement.statement)?;
+                if portal.parameter_len() != wanted.len() {
                     return Err(protocol_violation(
                         "there are more or fewer parameters than the statement has",
                     ));
                 }
+                parameters::judge(&portal, &wanted)?;
                 client.portal_store().put_portal(Arc::new(portal));
             }
             Some(Entry::Empty) => {

@@ -11,7 +11,11 @@
 //! It runs on threads of its own, and shares nothing with the dataflow but what is published.
 
 mod connection;
+mod frames;
 mod handler;
+mod negotiate;
+mod parameters;
+mod reader;
 mod settings;
 mod startup;
 mod tls;
@@ -21,6 +25,8 @@ pub use settings::{SqlSettings, TlsFiles};
 
 use crate::{
     Metrics, Offered, ServeError,
+    lobby::Lobby,
+    panics,
     sql::{Engine, Epochs},
 };
 use connection::Cancels;
@@ -37,8 +43,10 @@ use tokio_rustls::TlsAcceptor;
 
 /// How long statements may take once the server is told to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
-/// Connections beyond the most that are allowed that are told so; more are closed without a word.
-const WAITING_ROOM: usize = 32;
+/// Connections that have not logged in. Of more the oldest are let go, so that whoever calls a statement off gets in.
+const SEATS: usize = 128;
+/// What this door is called in metrics and logs.
+const DOOR: &str = "sql";
 /// Threads that plan statements and wait for replicas, at most.
 const BLOCKING_THREADS: usize = 64;
 
@@ -52,6 +60,8 @@ struct Door {
     keys: Arc<RandomPidSecretKeyGenerator>,
     cancels: Arc<Cancels>,
     types: Arc<Types>,
+    /// Of those that have logged in.
+    places: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -115,6 +125,7 @@ pub fn serve(
         .worker_threads(usize::from(settings.threads.max(1)))
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("sql")
+        .on_thread_start(|| panics::mark_thread(DOOR))
         // A statement computes for many milliseconds at a time: after each of them sockets and timers are looked at,
         // or calling it off would wait for dozens.
         .event_interval(1)
@@ -122,7 +133,15 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(ServeError::Thread)?;
-    runtime.spawn(accept(listener, Arc::new(door)));
+    let accepting = runtime.spawn(accept(listener, Arc::new(door)));
+    runtime.spawn(async {
+        if let Err(error) = accepting.await
+            && error.is_panic()
+        {
+            // On a thread that is not marked: it ends the process.
+            std::thread::spawn(|| panics::keeping(DOOR, || std::panic::resume_unwind(error.into_panic())));
+        }
+    });
     Ok(Some(SqlServer {
         address,
         runtime: Some(runtime),
@@ -167,6 +186,7 @@ fn door(
         cancels: Arc::default(),
         types: Arc::new(Types::new()),
         engine: Engine::new(settings.limits(), epochs, offered, metrics.clone())?,
+        places: Arc::new(Semaphore::new(settings.max_connections.max(1) as usize)),
         settings: settings.clone(),
         metrics,
     })
@@ -180,11 +200,10 @@ async fn accept(listener: TcpListener, door: Arc<Door>) {
             return;
         }
     };
-    let places = Arc::new(Semaphore::new(door.settings.max_connections.max(1) as usize));
-    let waiting_room = Arc::new(Semaphore::new(WAITING_ROOM));
+    let lobby = Lobby::new(SEATS);
     loop {
         let (stream, from) = match listener.accept().await {
-            Ok(accepted) => accepted,
+            Ok((stream, from)) => (stream, from.ip()),
             Err(error) => {
                 // Out of file descriptors, say: they come back when connections end.
                 tracing::warn!(%error, "a SQL connection could not be taken");
@@ -192,21 +211,11 @@ async fn accept(listener: TcpListener, door: Arc<Door>) {
                 continue;
             }
         };
-        let place = Arc::clone(&places).try_acquire_owned().ok();
-        // Calling off a statement takes a connection too, which must be there when all are in use.
-        let waits = match place {
-            Some(_) => None,
-            None => match Arc::clone(&waiting_room).try_acquire_owned() {
-                Ok(waits) => Some(waits),
-                Err(_) => continue,
-            },
-        };
-        let door = Arc::clone(&door);
+        let (door, seat) = (Arc::clone(&door), lobby.seat(from));
         tokio::spawn(async move {
-            if let Err(error) = connection::serve(stream, door, place).await {
+            if let Err(error) = connection::serve(stream, from, door, seat).await {
                 tracing::debug!(%from, %error, "a SQL connection broke");
             }
-            drop(waits);
         });
     }
 }

@@ -18,6 +18,10 @@ pub struct SqlSettings {
     /// Most connections at once, 1 to 10 000; one more is told so (SQLSTATE 53300).
     #[schemars(range(min = 1, max = 10_000))]
     pub max_connections: u32,
+    /// Most bytes of one message of a client that has logged in: of a statement with its values. 10 000 to 67 108 864;
+    /// one more ends the connection (SQLSTATE 08P01). Before the login it is 10 000.
+    #[schemars(range(min = 10_000, max = 67_108_864))]
+    pub max_message_bytes: u32,
     /// Longest a statement may take, its rows included, in milliseconds. A client may ask for less, by
     /// `set statement_timeout`.
     #[schemars(range(min = 1))]
@@ -46,6 +50,7 @@ impl Default for SqlSettings {
             tls: None,
             users: BTreeMap::new(),
             max_connections: 50,
+            max_message_bytes: 2 << 20,
             statement_timeout_ms: 30_000,
             idle_timeout_ms: 3_600_000,
             max_rows: 10_000_000,

@@ -1,7 +1,11 @@
 //! Who is there: TLS and a password, unless it is this host.
 
-use super::Door;
-use crate::{secret::Secret, sql::functions::SERVER_VERSION};
+use super::{DOOR, Door};
+use crate::{
+    doors::{self, Reason},
+    secret::Secret,
+    sql::functions::SERVER_VERSION,
+};
 use async_trait::async_trait;
 use futures::Sink;
 use pgwire::{
@@ -20,7 +24,15 @@ use pgwire::{
     error::{ErrorInfo, PgWireError, PgWireResult},
     messages::{PgWireBackendMessage, PgWireFrontendMessage},
 };
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Salted passwords by user, as SCRAM-SHA-256 wants them.
 #[derive(Debug)]
@@ -64,20 +76,46 @@ impl AuthSource for Users {
 /// The beginning of one connection.
 pub(super) struct Startup {
     door: Arc<Door>,
-    /// There is no place for this one, which is told so.
-    full: bool,
+    /// One of the connections that may be open at once, from the login to the end.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// A message with a password has come.
+    asked: AtomicBool,
     scram: Option<SASLAuthStartupHandler<DefaultServerParameterProvider>>,
 }
 
 impl Startup {
-    pub(super) fn new(door: Arc<Door>, full: bool) -> Self {
+    pub(super) fn new(door: Arc<Door>) -> Self {
         let scram = door.users.as_ref().map(|users| {
             let users = Arc::clone(users) as Arc<dyn AuthSource>;
             SASLAuthStartupHandler::new(Arc::new(parameters()))
                 .with_scram(ScramAuth::new(users))
                 .with_pid_secret_key_generator(Arc::clone(&door.keys) as Arc<dyn PidSecretKeyGenerator>)
         });
-        Self { door, full, scram }
+        let place = Mutex::default();
+        Self {
+            door,
+            place,
+            asked: AtomicBool::new(false),
+            scram,
+        }
+    }
+
+    /// Takes a place. It is given back when the connection ends, also when the password turns out to be wrong.
+    fn take_place(&self, client: &impl ClientInfo) -> PgWireResult<()> {
+        match Arc::clone(&self.door.places).try_acquire_owned() {
+            Ok(place) => {
+                *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+                Ok(())
+            }
+            Err(_) => Err(self.is_full(client)),
+        }
+    }
+
+    fn is_full(&self, client: &impl ClientInfo) -> PgWireError {
+        let most = self.door.settings.max_connections;
+        let full = format!("all {most} connections are in use; try again later");
+        doors::refuse(DOOR, Reason::Full, client.socket_addr().ip(), &full);
+        fatal("53300", full)
     }
 }
 
@@ -112,12 +150,8 @@ impl StartupHandler for Startup {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         if matches!(message, PgWireFrontendMessage::Startup(_)) {
-            if self.full {
-                let most = self.door.settings.max_connections;
-                return Err(fatal(
-                    "53300",
-                    format!("all {most} connections are in use; try again later"),
-                ));
+            if self.door.places.available_permits() == 0 {
+                return Err(self.is_full(client));
             }
             if self.door.tls_required && !client.is_secure() {
                 return Err(fatal(
@@ -127,9 +161,18 @@ impl StartupHandler for Startup {
             }
         }
         if let Some(scram) = &self.scram {
+            // The second of them proves the password: with it the login ends, one way or the other.
+            let proves = self.asked.load(Ordering::Relaxed);
+            if matches!(message, PgWireFrontendMessage::PasswordMessageFamily(_)) {
+                if proves {
+                    self.take_place(client)?;
+                }
+                self.asked.store(true, Ordering::Relaxed);
+            }
             return scram.on_startup(client, message).await;
         }
         if let PgWireFrontendMessage::Startup(startup) = &message {
+            self.take_place(client)?;
             protocol_negotiation(client, startup).await?;
             save_startup_parameters_to_metadata(client, startup);
             let (pid, key) = self.door.keys.generate(client);

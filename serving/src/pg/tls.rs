@@ -12,6 +12,9 @@ use rustls::{
 use std::{path::Path, sync::Arc};
 use tokio_rustls::TlsAcceptor;
 
+/// What a client names that greets in TLS at once, without asking.
+pub(super) const PROTOCOL: &[u8] = b"postgresql";
+
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
     let certificates = CertificateDer::pem_file_iter(&files.certificate_file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -29,7 +32,7 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ServeError> {
         .with_no_client_auth()
         .with_single_cert(certificates, key)
         .map_err(wrong)?;
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -1,7 +1,10 @@
 //! SQL as its clients have it: psql, and a driver that prepares statements.
 
+mod conversations;
 mod doors;
+mod frames;
 mod limits;
+mod raw;
 
 use crate::shared::{
     Client, Numbers, certificate, offered, psql, publish, published, schema, start, wait_for,

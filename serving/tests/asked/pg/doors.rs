@@ -106,3 +106,80 @@ fn what_keeps_it_from_being_served_says_what_to_do() {
     });
     assert!(matches!(error, ServeError::Address { .. }), "{error}");
 }
+
+/// Connections that say nothing, or the beginning of something.
+fn strangers(server: &dbb_serving::pg::SqlServer, count: usize) -> Vec<std::net::TcpStream> {
+    let said = [&b""[..], b"\x00\x00", b"\x00\x00\x20\x00\x00\x03\x00\x00user"];
+    (0..count)
+        .map(|n| {
+            let mut stream = std::net::TcpStream::connect(server.address()).unwrap();
+            std::io::Write::write_all(&mut stream, said[n % said.len()]).unwrap();
+            stream
+        })
+        .collect()
+}
+
+fn is_closed(stream: &mut std::net::TcpStream) -> bool {
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    !matches!(std::io::Read::read(stream, &mut [0]), Ok(1..))
+}
+
+#[test]
+fn those_who_say_nothing_take_no_place_and_are_let_go() {
+    let settings = SqlSettings {
+        max_connections: 1,
+        ..SqlSettings::default()
+    };
+    let (_, epochs) = numbers(10);
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let mut silent = strangers(&server, 60);
+    let mut client = Client::connect(&server, "");
+    let error = Client::try_connect(&server, "").map(|_| ()).unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "53300", "{error:?}");
+    assert!(silent.iter_mut().all(is_closed));
+    client.batch_execute("select 1").unwrap();
+    drop(client);
+    wait_for(|| Client::try_connect(&server, "").is_ok());
+}
+
+#[test]
+fn a_crowd_at_the_door_keeps_neither_clients_nor_cancels_out() {
+    let settings = SqlSettings {
+        max_connections: 1,
+        ..SqlSettings::default()
+    };
+    let (_, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let mut crowd = strangers(&server, 200);
+    let mut client = Client::connect(&server, "");
+    crowd.extend(strangers(&server, 200));
+    let cancel = client.cancel_token();
+    std::thread::scope(|threads| {
+        let asked = threads.spawn(|| client.query("select count(n) from numbers", &[]).map(drop));
+        std::thread::sleep(Duration::from_millis(300));
+        crowd.extend(strangers(&server, 100));
+        cancel.cancel_query(NoTls).unwrap();
+        let error = asked.join().unwrap().unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "57014", "{error:?}");
+    });
+}
+
+#[test]
+fn a_wrong_password_gives_its_place_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let password_file = folder.path().join("password");
+    std::fs::write(&password_file, "open sesame\n").unwrap();
+    let settings = SqlSettings {
+        users: BTreeMap::from([("ali".into(), SecretPlace::File(password_file))]),
+        max_connections: 1,
+        ..SqlSettings::default()
+    };
+    let (_, epochs) = numbers(10);
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    for _ in 0..5 {
+        let wrong = Client::try_connect(&server, "user=ali password=barley").map(|_| ());
+        let code = wrong.unwrap_err().code().map(|code| code.code().to_owned());
+        assert!(matches!(code.as_deref(), Some("28P01" | "53300")), "{code:?}");
+    }
+    wait_for(|| Client::try_connect(&server, "user=ali password='open sesame'").is_ok());
+}

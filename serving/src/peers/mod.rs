@@ -10,8 +10,9 @@
 //! State: a connection to each other process for each statement on replicas, for as long as it lasts.
 //!
 //! Rows that cannot be had are an error of the statement, never missing: what another process sends ends with how many
-//! rows it were. Whoever asks proves to know the token of the cluster; what is sent is not secret from who listens.
+//! rows it were. Both sides prove to know the token of the cluster; what is sent is not secret from who listens.
 
+mod proof;
 mod remote;
 mod server;
 mod wire;
@@ -29,6 +30,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What this door is called in metrics and logs.
+const DOOR: &str = "peers";
 /// The view that each process has a share of.
 const REPLICAS: &str = "replicas";
 

@@ -2,6 +2,7 @@
 
 use super::{
     Token,
+    proof::{Nonce, Proof, Signature},
     wire::{Reply, Request, What},
 };
 use arrow::{array::RecordBatch, datatypes::SchemaRef, ipc::reader::StreamReader};
@@ -10,7 +11,7 @@ use dbb_operators::{
     views::{Batches, Scan, Table, Unread},
 };
 use std::{
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read, Write},
     net::{TcpStream, ToSocketAddrs},
     sync::Arc,
     time::{Duration, Instant},
@@ -18,6 +19,9 @@ use std::{
 
 /// Longest that another process may say nothing while it has something to say.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// How often a connection is made that is closed again before anything was said.
+const TRIES: usize = 5;
 
 /// See the module.
 pub(super) struct Remote {
@@ -83,31 +87,64 @@ impl Peer {
 
     /// A connection on which it has said that it has the epoch, and how many rows.
     fn ask(&self, epoch: Epoch, what: What, patience: Duration) -> Result<(TcpStream, usize), Unread> {
-        let failed = |error: io::Error| self.failed(error);
         // No time at all would mean for ever.
-        let patience = patience.max(Duration::from_millis(1));
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + patience.max(Duration::from_millis(1));
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            return match self.introduced(deadline) {
+                // Among many strangers it may have been taken for one of them.
+                Err(error) if is_cut(&error) && tries > 0 => continue,
+                Err(error) => Err(self.failed(error)),
+                Ok((stream, nonce)) => self.asked(stream, nonce, epoch, what, deadline),
+            };
+        }
+    }
+
+    /// A connection, and the nonce with which it was greeted.
+    fn introduced(&self, deadline: Instant) -> io::Result<(TcpStream, Nonce)> {
         let mut stream = Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
-        for address in self.address.to_socket_addrs().map_err(failed)? {
-            stream = TcpStream::connect_timeout(&address, patience);
+        for address in self.address.to_socket_addrs()? {
+            stream = TcpStream::connect_timeout(&address, left(deadline));
             if stream.is_ok() {
                 break;
             }
         }
-        let mut stream = stream.map_err(failed)?;
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
-        stream.set_nodelay(true).map_err(failed)?;
-        stream.set_read_timeout(Some(left)).map_err(failed)?;
-        stream.set_write_timeout(Some(left)).map_err(failed)?;
-        let patience_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let mut stream = stream?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(left(deadline)))?;
+        stream.set_write_timeout(Some(left(deadline)))?;
+        let mut nonce = Nonce::default();
+        stream.read_exact(&mut nonce)?;
+        Ok((stream, nonce))
+    }
+
+    fn asked(
+        &self,
+        mut stream: TcpStream,
+        nonce: Nonce,
+        epoch: Epoch,
+        what: What,
+        deadline: Instant,
+    ) -> Result<(TcpStream, usize), Unread> {
+        let failed = |error: io::Error| self.failed(error);
+        let proof = Proof::asking(&self.token, nonce);
         let request = Request {
             epoch,
-            patience_ms,
+            patience_ms: u64::try_from(left(deadline).as_millis()).unwrap_or(u64::MAX),
             what,
         };
-        request.send(&self.token, &mut stream).map_err(failed)?;
+        let mut said = proof.introduction().map_err(failed)?.to_vec();
+        said.extend(request.signed(&proof).map_err(failed)?);
+        stream.write_all(&said).map_err(failed)?;
+        stream.set_read_timeout(Some(left(deadline))).map_err(failed)?;
+        let mut answer = Signature::default();
+        stream.read_exact(&mut answer).map_err(failed)?;
+        if !proof.is_answered(&answer).map_err(failed)? {
+            return Err(
+                self.unread("whoever is there does not prove the token of the cluster: the token is another")
+            );
+        }
         match Reply::receive(&mut stream).map_err(failed)? {
             Reply::Rows(rows) => Ok((stream, rows)),
             Reply::No(why) => Err(self.unread(&why)),
@@ -131,6 +168,20 @@ impl Peer {
             rows: 0,
         })
     }
+}
+
+/// What is left until `deadline`; never nothing, which would mean for ever.
+fn left(deadline: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(Instant::now());
+    left.max(Duration::from_millis(1))
+}
+
+/// Whether the other side has closed a connection.
+fn is_cut(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
 }
 
 /// What Arrow says of what the connection said.

@@ -1,10 +1,22 @@
-//! Server: the replicas of this process, for the others of its cluster. A thread for each connection.
+//! Server: the replicas of this process, for the others of its cluster.
+//!
+//! ```text
+//!   connection --> seat in the lobby --> proof of the token, 64 bytes --> place --> a thread: request, answer
+//! ```
+//!
+//! State: who has connected and not proven the token: some hundred bytes each; a thread for each that has, and what it holds.
 
 use super::{
-    REPLICAS, Token,
+    DOOR, REPLICAS, Token,
+    proof::{Introduction, Nonce, Proof},
     wire::{Reply, Request, What},
 };
-use crate::ServeError;
+use crate::{
+    ServeError,
+    doors::{self, Reason},
+    lobby::{Left, Lobby, Seat},
+    panics,
+};
 use arrow::ipc::writer::StreamWriter;
 use dbb_operators::{
     Epoch,
@@ -14,18 +26,23 @@ use dbb_operators::{
 use std::{
     collections::BTreeMap,
     io::{self, BufWriter, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
 
-/// Most connections at once.
+/// Most connections at once of those that have proven the token.
 const MOST: usize = 256;
-/// Longest that whoever connects may take to say what it wants, or to take what it is sent.
+/// Most of those that have not; of more the oldest have to leave.
+const SEATS: usize = 128;
+/// Longest that whoever connects may take to prove the token.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// Longest that whoever has proven it may take to say what it wants, or to take what it is sent.
 const SLOWEST: Duration = Duration::from_secs(10);
 /// Longest that one epoch is held for somebody: what it shares with the newest is less and less.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -34,7 +51,8 @@ const LONGEST: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct PeerServer {
     address: SocketAddr,
-    stopped: Arc<AtomicBool>,
+    /// Dropping it ends the thread.
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,10 +65,9 @@ impl PeerServer {
 
 impl Drop for PeerServer {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Release);
-        // It waits for connections: this is the last one.
-        let woken = TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Once it has ended nobody listens there any more.
             let _ = thread.join();
         }
     }
@@ -61,7 +78,7 @@ struct Serving {
     token: Token,
     /// What is held, and by how many.
     held: Mutex<BTreeMap<Epoch, (usize, Arc<Published>)>>,
-    connections: AtomicUsize,
+    places: Arc<Semaphore>,
 }
 
 /// Serves the replicas that `publisher` has, on `listen` (`address:port`), to who knows `token`.
@@ -76,64 +93,124 @@ pub fn serve(listen: &str, token: Token, publisher: Arc<Publisher>) -> Result<Pe
     };
     let listener = TcpListener::bind(listen).map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    listener.set_nonblocking(true).map_err(bind)?;
     let serving = Arc::new(Serving {
         publisher,
         token,
         held: Mutex::default(),
-        connections: AtomicUsize::new(0),
+        places: Arc::new(Semaphore::new(MOST)),
     });
-    let stopped = Arc::new(AtomicBool::new(false));
-    let stops = Arc::clone(&stopped);
-    let thread = std::thread::Builder::new()
-        .name("peers".into())
-        .spawn(move || {
-            for stream in listener.incoming() {
-                if stops.load(Ordering::Acquire) {
-                    return;
-                }
-                match stream {
-                    Ok(stream) => serving.take(stream),
-                    // Out of descriptors, perhaps: others may close theirs.
-                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Thread)?;
+    let (stop, stopped) = oneshot::channel();
+    let taking = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = stopped => {}
+                Err(error) = accept(listener, &serving) => {
+                    tracing::error!(%error, "other processes are not given the replicas of this one");
                 }
             }
-        })
+        });
+    };
+    let thread = std::thread::Builder::new()
+        .name("peers".into())
+        .spawn(|| panics::keeping(DOOR, taking))
         .map_err(ServeError::Thread)?;
     Ok(PeerServer {
         address,
-        stopped,
+        stop: Some(stop),
         thread: Some(thread),
     })
 }
 
-impl Serving {
-    fn take(self: &Arc<Self>, stream: TcpStream) {
-        if self.connections.fetch_add(1, Ordering::AcqRel) >= MOST {
-            self.connections.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
-        let serving = Arc::clone(self);
-        let thread = std::thread::Builder::new().name("peer".into());
-        let started = thread.spawn(move || {
-            // Whoever asked sees that the connection ends too early.
-            if let Err(error) = serving.answer(stream) {
-                tracing::debug!(%error, "another process has not got its replicas");
+async fn accept(listener: TcpListener, serving: &Arc<Serving>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let lobby = Lobby::new(SEATS);
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => {
+                let (seat, serving) = (lobby.seat(from.ip()), Arc::clone(serving));
+                tokio::spawn(serving.take(stream, from.ip(), seat));
             }
-            serving.connections.fetch_sub(1, Ordering::AcqRel);
-        });
-        if started.is_err() {
-            self.connections.fetch_sub(1, Ordering::AcqRel);
+            // Out of descriptors, perhaps: others may close theirs.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// What whoever has connected has come to.
+enum Introduced {
+    Proven(Nonce, Introduction),
+    Unproven,
+}
+
+impl Serving {
+    async fn take(self: Arc<Self>, mut stream: tokio::net::TcpStream, from: IpAddr, seat: Seat) {
+        let refuse = |reason, why: &str| doors::refuse(DOOR, reason, from, &why);
+        let (nonce, introduction) = match seat.within(INTRODUCTION, self.introduced(&mut stream)).await {
+            Ok(Ok(Introduced::Proven(nonce, introduction))) => (nonce, introduction),
+            Ok(Ok(Introduced::Unproven)) => return refuse(Reason::Unproven, "its token is another"),
+            Ok(Err(error)) => return refuse(Reason::Silent, &error.to_string()),
+            Err(left @ Left::TooSlow) => return refuse(Reason::Silent, &left.to_string()),
+            Err(left @ Left::Crowded) => return refuse(Reason::Crowded, &left.to_string()),
+        };
+        drop(seat);
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return refuse(Reason::Full, "too many statements ask for replicas at once");
+        };
+        if let Err(error) = self.start(stream, nonce, introduction, place) {
+            tracing::warn!(%error, "another process cannot be answered");
         }
     }
 
-    fn answer(&self, mut stream: TcpStream) -> io::Result<()> {
+    /// Says a nonce, hears an introduction, and proves itself.
+    async fn introduced(&self, stream: &mut tokio::net::TcpStream) -> io::Result<Introduced> {
+        let nonce: Nonce = rand::random();
+        stream.write_all(&nonce).await?;
+        let mut introduction: Introduction = [0; 64];
+        stream.read_exact(&mut introduction).await?;
+        let (proof, is_proven) = Proof::introduced(&self.token, nonce, &introduction)?;
+        // Also to who has another token: it sees by this that it has.
+        stream.write_all(&proof.answer()?).await?;
+        Ok(match is_proven {
+            true => Introduced::Proven(nonce, introduction),
+            false => Introduced::Unproven,
+        })
+    }
+
+    /// Answers in a thread, which has `place` until it ends.
+    fn start(
+        self: Arc<Self>,
+        stream: tokio::net::TcpStream,
+        nonce: Nonce,
+        introduction: Introduction,
+        place: OwnedSemaphorePermit,
+    ) -> io::Result<()> {
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        let thread = std::thread::Builder::new().name("peer".into());
+        thread.spawn(move || {
+            let answered = panics::guarded(DOOR, || {
+                let (proof, _) = Proof::introduced(&self.token, nonce, &introduction)?;
+                self.answer(&proof, stream)
+            });
+            // Whoever asked sees that the connection ends too early.
+            if let Ok(Err(error)) = answered {
+                tracing::debug!(%error, "another process has not got its replicas");
+            }
+            drop(place);
+        })?;
+        Ok(())
+    }
+
+    fn answer(&self, proof: &Proof<'_>, mut stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SLOWEST))?;
         stream.set_write_timeout(Some(SLOWEST))?;
-        let Some(request) = Request::receive(&self.token, &mut stream)? else {
-            tracing::warn!("somebody without the token of the cluster asked for replicas");
-            return Reply::No("the token is another".into()).send(&mut stream);
-        };
+        let request = Request::receive(proof, &mut stream)?;
         let patience = Duration::from_millis(request.patience_ms).min(LONGEST);
         let Some(published) = self.find(request.epoch, patience) else {
             let no = format!("it does not have those of epoch {} (any more)", request.epoch);

@@ -1,23 +1,18 @@
 //! Wire: what two processes say to each other about replicas.
 //!
 //! ```text
-//!   asked  --> a nonce
-//!   asking --> what it wants, signed with the token and the nonce
+//!   both   --> prove the token
+//!   asking --> what it wants, signed
 //!   asked  --> how many replicas it has as of that epoch; or why not
 //!              for a scan, then: Arrow's stream of batches, and after its end how many rows it were
 //! ```
 
-use super::Token;
+use super::proof::{Proof, Signature};
 use dbb_operators::Epoch;
-use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sha2::Sha256;
 use std::io::{self, Read, Write};
 
-pub(super) type Nonce = [u8; 32];
-type Signature = [u8; 32];
-
-/// Most bytes of a message that is no rows.
+/// Most bytes of a message that is no rows; only somebody who has proven the token sends one.
 const MOST: usize = 1 << 20;
 
 /// What is wanted.
@@ -50,14 +45,6 @@ pub(super) enum Reply {
     No(String),
 }
 
-fn signed(token: &Token, nonce: &Nonce, message: &[u8]) -> io::Result<Hmac<Sha256>> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(token).map_err(io::Error::other)?;
-    mac.update(b"dbb-replicas\x01");
-    mac.update(nonce);
-    mac.update(message);
-    Ok(mac)
-}
-
 fn write_frame(stream: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     let mut message = length.to_be_bytes().to_vec();
@@ -86,27 +73,24 @@ fn read_json<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
 }
 
 impl Request {
-    /// Sends it, to whoever has sent a nonce.
-    pub(super) fn send(&self, token: &Token, stream: &mut (impl Read + Write)) -> io::Result<()> {
-        let mut nonce = Nonce::default();
-        stream.read_exact(&mut nonce)?;
+    /// What is sent, behind the introduction.
+    pub(super) fn signed(&self, proof: &Proof<'_>) -> io::Result<Vec<u8>> {
         let message = serde_json::to_vec(self).map_err(wrong)?;
-        let signature = signed(token, &nonce, &message)?.finalize().into_bytes();
-        write_frame(stream, &message)?;
-        stream.write_all(&signature)
+        let mut sent = Vec::new();
+        write_frame(&mut sent, &message)?;
+        sent.extend(proof.of_request(&message)?);
+        Ok(sent)
     }
 
-    /// The request of someone who knows the token; `None` from anybody else.
-    pub(super) fn receive(token: &Token, stream: &mut (impl Read + Write)) -> io::Result<Option<Self>> {
-        let nonce: Nonce = rand::random();
-        stream.write_all(&nonce)?;
+    /// The request of somebody who has proven the token.
+    pub(super) fn receive(proof: &Proof<'_>, stream: &mut impl Read) -> io::Result<Self> {
         let message = read_frame(stream)?;
         let mut signature = Signature::default();
         stream.read_exact(&mut signature)?;
-        if signed(token, &nonce, &message)?.verify_slice(&signature).is_err() {
-            return Ok(None);
+        if !proof.is_requested(&message, &signature)? {
+            return Err(wrong("a request that is not as it was sent"));
         }
-        serde_json::from_slice(&message).map(Some).map_err(wrong)
+        serde_json::from_slice(&message).map_err(wrong)
     }
 }
 

@@ -248,6 +248,50 @@ fn a_process_that_is_gone_silent_or_a_stranger_fails_the_statement_in_time() {
     assert!(error.to_string().contains("the token is another"), "{error}");
 }
 
+#[test]
+fn idle_strangers_do_not_keep_statements_from_the_replicas_of_others() {
+    let cluster = Cluster::start(numbers);
+    let servers = cluster.servers();
+    let engine = cluster.engine(0, token());
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        idle.extend((0..270).map(|_| std::net::TcpStream::connect(servers[1].address()).unwrap()));
+        idle.drain(..idle.len().saturating_sub(300));
+        for _ in 0..5 {
+            let told = ask(&engine, "select count(*) from replicas").unwrap();
+            assert_eq!(told[0], 2 * ROWS as i64);
+        }
+    }
+    assert!(dbb_serving::doors::refused_so_far("peers", dbb_serving::doors::Reason::Crowded) > 500);
+}
+
+#[test]
+fn a_stranger_at_the_address_of_another_process_is_not_believed() {
+    let cluster = Cluster::start(numbers);
+    let here = serve("127.0.0.1:0", token(), Arc::clone(&cluster.publishers[0])).unwrap();
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = stranger.local_addr().unwrap().to_string();
+    cluster.announce([here.address().to_string(), there]);
+    let answers = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = stranger.accept().unwrap();
+        stream.write_all(&[7; 32]).unwrap();
+        stream.read_exact(&mut [0; 64]).unwrap();
+        let no_replicas = br#"{"Rows":0}"#;
+        let answer = [
+            &[7; 32][..],
+            &(no_replicas.len() as u32).to_be_bytes(),
+            no_replicas,
+        ]
+        .concat();
+        stream.write_all(&answer).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let error = ask(&cluster.engine(0, token()), "select count(*) from replicas").unwrap_err();
+    assert!(error.to_string().contains("does not prove the token"), "{error}");
+    answers.join().unwrap();
+}
+
 /// It gives some rows, and then cannot give the rest.
 struct Broken(Arc<dyn Table>);
 

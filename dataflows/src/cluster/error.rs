@@ -55,14 +55,6 @@ pub enum ClusterError {
         #[source]
         source: io::Error,
     },
-    /// Not all have the same token.
-    #[error("process {process} ({address}) has another token than this one")]
-    Token {
-        /// The other.
-        process: usize,
-        /// Where it listens.
-        address: String,
-    },
     /// Not all have the same settings.
     #[error("process {process} ({address}) differs from this one in {what}")]
     Differs {
@@ -127,14 +119,14 @@ impl ClusterError {
                  port; or set cluster.listen"
                     .into()
             }
-            Self::Token { .. } => "cluster.token must lead to the same text for all processes".into(),
             Self::Differs { .. } => {
                 "give all processes the same configuration, hosts file and --workers, and start them again"
                     .into()
             }
             Self::Version { .. } => "install the same dbb everywhere, and start all processes again".into(),
             Self::NotWhole { .. } => {
-                "start all processes; those that run must reach each other at the addresses of the hosts file"
+                "start all processes; those that run must reach each other at the addresses of the hosts file, and \
+                 `cluster.token` must lead to the same text for all"
                     .into()
             }
             Self::System { .. } => "look at the limits of this process (`ulimit -a`)".into(),

@@ -32,15 +32,6 @@ pub(super) fn read_exact(stream: &TcpStream, bytes: &mut [u8], deadline: Instant
     Ok(())
 }
 
-/// Reads a frame before `deadline`.
-pub(super) fn read(stream: &TcpStream, deadline: Instant) -> io::Result<Vec<u8>> {
-    let mut length = [0; 4];
-    read_exact(stream, &mut length, deadline)?;
-    let mut bytes = vec![0; checked(length)?];
-    read_exact(stream, &mut bytes, deadline)?;
-    Ok(bytes)
-}
-
 /// Waits for a frame, as long as it takes.
 pub(super) fn wait(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut length = [0; 4];

@@ -6,11 +6,13 @@
 //!   listening   --> the same of its own; or that the token is another
 //! ```
 //!
-//! The token itself is never sent, and what was overheard of one handshake is of no use in another. Everything is
-//! bounded in size and time. What follows on the connection is neither signed nor secret.
+//! Everything is bounded in size and time. Only what is signed with the token can be a misfit, which ends a start; all else
+//! comes from somebody who is none of ours. What follows on the connection is neither signed nor secret.
 
-use super::{ClusterError, frame};
-use hmac::{Hmac, KeyInit, Mac};
+use super::{
+    ClusterError, frame,
+    greeting::{self, Heard, Nonce, OPENING, Proof, Side, invalid},
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -19,14 +21,10 @@ use std::{
     net::TcpStream,
     time::{Duration, Instant},
 };
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Longest that a handshake may take: a stranger who says nothing is not waited for.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
-
-/// What both begin with: a name and the version of this protocol.
-const MAGIC: [u8; 16] = *b"dbb-cluster\0\0\0\0\x01";
-const NONCE: usize = 32;
-const SIGNATURE: usize = 32;
 
 /// What a connection between two processes is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +59,7 @@ pub(super) enum Failed {
     /// Whoever is there may be none of ours, or is not ready.
     #[error("{0}")]
     Stray(#[from] io::Error),
-    /// It speaks as we do but does not know the token.
+    /// It speaks as we do but does not prove the token.
     #[error("its token is another")]
     Token,
     /// It knows the token, and does not fit.
@@ -78,93 +76,75 @@ pub(super) fn hash(token: &[u8], text: &[u8]) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The two nonces of a handshake, and the token.
-struct Proof<'t> {
-    token: &'t [u8],
-    connecting: [u8; NONCE],
-    listening: [u8; NONCE],
-}
-
-impl Proof<'_> {
-    fn mac(&self, side: u8, said: &[u8]) -> Result<Hmac<Sha256>, io::Error> {
-        let key = Hmac::<Sha256>::new_from_slice(self.token);
-        let mut mac = key.map_err(|error| io::Error::other(error.to_string()))?;
-        for part in [&[side], &self.connecting[..], &self.listening[..], said] {
-            mac.update(part);
-        }
-        Ok(mac)
-    }
-
-    fn sign(&self, side: u8, said: &[u8]) -> Result<Vec<u8>, io::Error> {
-        let signature = self.mac(side, said)?.finalize().into_bytes();
-        Ok([&signature[..], said].concat())
-    }
-
-    /// What was said, if whoever said it knows the token.
-    fn verified<'b>(&self, side: u8, signed: &'b [u8]) -> Result<&'b [u8], Failed> {
-        let (signature, said) = signed
-            .split_at_checked(SIGNATURE)
-            .ok_or_else(|| invalid("a message without a signature"))?;
-        // In constant time.
-        let checked = self.mac(side, said)?.verify_slice(signature);
-        checked.map(|()| said).map_err(|_| Failed::Token)
-    }
-}
-
-const CONNECTING: u8 = 1;
-const LISTENING: u8 = 2;
-
 /// Speaks first, to process `expected`, which listens at `address`.
 pub(super) fn connecting(
-    stream: &TcpStream,
+    mut stream: &TcpStream,
     ours: &Hello,
     token: &[u8],
     expected: usize,
     address: &str,
 ) -> Result<(), Failed> {
     let deadline = Instant::now() + LIMIT;
-    let (mine, theirs) = nonces(stream, deadline)?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let mine: Nonce = rand::random();
+    stream.write_all(&greeting::opening(&mine))?;
+    let mut opening = [0; OPENING];
+    frame::read_exact(stream, &mut opening, deadline)?;
     let proof = Proof {
         token,
         connecting: mine,
-        listening: theirs,
+        listening: greeting::opened(&opening)?.ok_or_else(|| invalid("an opening that is too short"))?,
     };
-    frame::write(stream, &proof.sign(CONNECTING, &json(ours)?)?)?;
-    let signed = frame::read(stream, deadline)?;
-    let answer: Answer = parsed(proof.verified(LISTENING, &signed)?)?;
-    let Answer::Hello(hello) = answer else {
+    stream.write_all(&proof.signed(Side::Connecting, &json(ours)?)?)?;
+    let mut received = Vec::new();
+    while let Heard::Part(missing) = greeting::heard(&received)? {
+        let had = received.len();
+        received.resize(had + missing, 0);
+        frame::read_exact(stream, &mut received[had..], deadline)?;
+    }
+    // An answer that the token is another proves nothing: whoever relays our greeting and spoils it gets one signed.
+    let Answer::Hello(hello) = parsed(said(&proof, Side::Listening, &received)?)? else {
         return Err(Failed::Token);
     };
     if hello.process != expected {
-        return Err(Failed::Misfit(ClusterError::Differs {
-            process: expected,
-            address: address.to_owned(),
-            what: format!("who is there: process {} answers at this address", hello.process),
-        }));
+        // Nor is it certain that this is where it listens.
+        return Err(invalid(&format!("process {} answers there", hello.process)).into());
     }
     fits(ours, &hello, address).map_err(Failed::Misfit)
 }
 
-/// Answers whoever has connected: which process it is, and what for.
-pub(super) fn listening(
-    stream: &TcpStream,
+/// Answers whoever has connected: which process it is, and what for. Its time is for the caller to limit.
+pub(super) async fn listening<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
     ours: &Hello,
     token: &[u8],
     addresses: &[String],
 ) -> Result<Hello, Failed> {
-    let deadline = Instant::now() + LIMIT;
-    let (mine, theirs) = nonces(stream, deadline)?;
+    let mine: Nonce = rand::random();
+    stream.write_all(&greeting::opening(&mine)).await?;
+    let mut received = Vec::new();
+    let theirs = loop {
+        if let Some(nonce) = greeting::opened(&received)? {
+            break nonce;
+        }
+        more(stream, &mut received, OPENING).await?;
+    };
     let proof = Proof {
         token,
         connecting: theirs,
         listening: mine,
     };
-    let signed = frame::read(stream, deadline)?;
-    let said = match proof.verified(CONNECTING, &signed) {
+    received.clear();
+    while let Heard::Part(missing) = greeting::heard(&received)? {
+        let whole = received.len() + missing;
+        more(stream, &mut received, whole).await?;
+    }
+    let said = match said(&proof, Side::Connecting, &received) {
         Ok(said) => said,
         Err(failed) => {
             // Signed with our token, so that whoever has another cannot tell; it will see that it differs.
-            frame::write(stream, &proof.sign(LISTENING, &json(&Answer::OtherToken)?)?)?;
+            let answer = proof.signed(Side::Listening, &json(&Answer::OtherToken)?)?;
+            stream.write_all(&answer).await?;
             return Err(failed);
         }
     };
@@ -174,7 +154,7 @@ pub(super) fn listening(
         ..ours.clone()
     };
     let answer = json(&Answer::Hello(ours.clone()))?;
-    frame::write(stream, &proof.sign(LISTENING, &answer)?)?;
+    stream.write_all(&proof.signed(Side::Listening, &answer)?).await?;
     let address = addresses.get(hello.process).map_or("", String::as_str);
     fits(&ours, &hello, address).map_err(Failed::Misfit)?;
     if hello.process <= ours.process || hello.process >= addresses.len() {
@@ -187,18 +167,21 @@ pub(super) fn listening(
     Ok(hello)
 }
 
-/// Sends our magic and nonce, and reads theirs.
-fn nonces(mut stream: &TcpStream, deadline: Instant) -> Result<([u8; NONCE], [u8; NONCE]), Failed> {
-    let mine: [u8; NONCE] = rand::random();
-    stream.set_write_timeout(Some(LIMIT))?;
-    stream.write_all(&[&MAGIC[..], &mine[..]].concat())?;
-    let (mut magic, mut theirs) = ([0; MAGIC.len()], [0; NONCE]);
-    frame::read_exact(stream, &mut magic, deadline)?;
-    if magic != MAGIC {
-        return Err(invalid("it does not speak as a dbb of this version").into());
+/// Reads until there are `whole` bytes, and not one more: what follows is not ours to read.
+async fn more<S: AsyncRead + Unpin>(stream: &mut S, received: &mut Vec<u8>, whole: usize) -> io::Result<()> {
+    let missing = whole.saturating_sub(received.len()) as u64;
+    match stream.take(missing).read_buf(received).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
-    frame::read_exact(stream, &mut theirs, deadline)?;
-    Ok((mine, theirs))
+}
+
+/// What `side` said, if it knows the token.
+fn said<'b>(proof: &Proof<'_>, side: Side, received: &'b [u8]) -> Result<&'b [u8], Failed> {
+    match greeting::heard(received)? {
+        Heard::Signed(signed) => proof.verified(side, signed)?.ok_or(Failed::Token),
+        Heard::Part(_) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+    }
 }
 
 /// Whether the two may work together.
@@ -235,8 +218,4 @@ fn json(said: &impl Serialize) -> Result<Vec<u8>, io::Error> {
 
 fn parsed<'b, T: Deserialize<'b>>(said: &'b [u8]) -> Result<T, Failed> {
     serde_json::from_slice(said).map_err(|error| invalid(&error.to_string()).into())
-}
-
-fn invalid(message: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, message)
 }

@@ -1,7 +1,7 @@
 //! Meeting: every process connects to those before it and is connected to by those after it.
 //!
 //! ```text
-//!   listener --> who is it? --\
+//!   lobby: who is it? --------\
 //!                              +--> two connections with each process: data, words
 //!   connector to each before -/
 //! ```
@@ -10,21 +10,25 @@
 //! Out:   the connections, once there are two with each other process and both sides know each other.
 //! State: the connections so far. One whose other side goes meanwhile is made again.
 //!
-//! Whoever else connects, with garbage, with silence or with another token, is left alone after a few seconds.
+//! Whoever else connects, with garbage, with silence or with another token, is turned away, and so is whoever else answers
+//! where another process is to listen: it is tried again until the time of a start is over. Only a process that proves the
+//! token and does not fit ends it at once.
 
 use super::{
     ClusterError, Hosts,
     handshake::{self, Failed, Hello, Kind},
+    lobby::{self, DOOR},
     socket,
 };
 use crossbeam_channel::Sender;
+use dbb_serving::doors::{self, Reason};
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -35,8 +39,6 @@ const LOOK: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(200);
 /// Longest that one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Connections that may be in a handshake at once; of more, who belongs to us comes again.
-const AT_ONCE: usize = 64;
 
 /// What a process brings to a meeting.
 pub(super) struct Meeting<'h> {
@@ -58,7 +60,7 @@ pub(super) struct Met {
     pub(super) words: BTreeMap<usize, TcpStream>,
 }
 
-enum Event {
+pub(super) enum Event {
     Linked(usize, Kind, TcpStream),
     /// What kept a process we connect to from answering.
     Trouble(usize, String),
@@ -66,13 +68,12 @@ enum Event {
 }
 
 /// Known to all threads of a meeting.
-struct Table {
-    hosts: Hosts,
-    hello: Hello,
-    token: Vec<u8>,
+pub(super) struct Table {
+    pub(super) hosts: Hosts,
+    pub(super) hello: Hello,
+    pub(super) token: Vec<u8>,
     patience: Duration,
     over: AtomicBool,
-    guests: AtomicUsize,
     events: Sender<Event>,
 }
 
@@ -89,19 +90,17 @@ pub(super) fn meet(meeting: Meeting<'_>, waiting: impl Fn(&str)) -> Result<Met, 
         token: meeting.token,
         patience: meeting.patience,
         over: AtomicBool::new(false),
-        guests: AtomicUsize::new(0),
         events,
     });
     let _over = Over(Arc::clone(&table));
     let own = meeting.hosts.process;
-    let listener = listen(meeting.listen.unwrap_or(&meeting.hosts.addresses[own])).map_err(|source| {
-        let address = meeting.listen.unwrap_or(&meeting.hosts.addresses[own]).to_owned();
-        ClusterError::Listen {
-            process: own,
-            address,
-            source,
-        }
+    let address = meeting.listen.unwrap_or(&meeting.hosts.addresses[own]);
+    let listener = TcpListener::bind(address).map_err(|source| ClusterError::Listen {
+        process: own,
+        address: address.to_owned(),
+        source,
     })?;
+    let _lobby = lobby::take(listener, Arc::clone(&table))?;
     for before in 0..own {
         for kind in [Kind::Data, Kind::Words] {
             connector(&table, before, kind)?;
@@ -112,9 +111,6 @@ pub(super) fn meet(meeting: Meeting<'_>, waiting: impl Fn(&str)) -> Result<Met, 
     let mut troubles: BTreeMap<usize, String> = BTreeMap::new();
     let mut told = String::new();
     loop {
-        while let Some((stream, from)) = accepted(&listener) {
-            guest(&table, stream, from)?;
-        }
         for event in happened.try_iter() {
             match event {
                 Event::Linked(process, kind, stream) => {
@@ -201,46 +197,6 @@ fn missing(hosts: &Hosts, met: &Met, troubles: &BTreeMap<usize, String>) -> Stri
     named.join("; ")
 }
 
-fn listen(address: &str) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn accepted(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    match listener.accept() {
-        Ok(accepted) => Some(accepted),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-        Err(error) => {
-            tracing::warn!(%error, "a connection could not be taken");
-            None
-        }
-    }
-}
-
-/// Finds out, in a thread of its own, who has connected.
-fn guest(table: &Arc<Table>, stream: TcpStream, from: SocketAddr) -> Result<(), ClusterError> {
-    if table.guests.fetch_add(1, Ordering::AcqRel) >= AT_ONCE {
-        table.guests.fetch_sub(1, Ordering::AcqRel);
-        tracing::warn!(%from, "too many connections at once: this one is dropped");
-        return Ok(());
-    }
-    let table = Arc::clone(table);
-    spawn("cluster guest", move || {
-        let greeted = stream.set_nonblocking(false).map_err(Failed::from);
-        let greeted = greeted
-            .and_then(|()| handshake::listening(&stream, &table.hello, &table.token, &table.hosts.addresses));
-        table.guests.fetch_sub(1, Ordering::AcqRel);
-        match greeted {
-            Ok(hello) => table.linked(hello.process, hello.kind, stream),
-            Err(Failed::Misfit(error)) => table.tell(Event::Fatal(error)),
-            Err(other) => {
-                tracing::warn!(%from, reason = %other, "a connection that is none of the cluster's is dropped");
-            }
-        }
-    })
-}
-
 /// Connects, in a thread of its own, until it succeeds or the meeting is over.
 fn connector(table: &Arc<Table>, process: usize, kind: Kind) -> Result<(), ClusterError> {
     let table = Arc::clone(table);
@@ -251,24 +207,41 @@ fn connector(table: &Arc<Table>, process: usize, kind: Kind) -> Result<(), Clust
             ..table.hello.clone()
         };
         while !table.over.load(Ordering::Acquire) {
-            let stream = connected(address);
-            let greeted = stream.map_err(Failed::from).and_then(|stream| {
-                handshake::connecting(&stream, &hello, &table.token, process, address)?;
-                Ok(stream)
-            });
-            match greeted {
-                Ok(stream) => return table.linked(process, kind, stream),
-                Err(Failed::Misfit(error)) => return table.tell(Event::Fatal(error)),
-                Err(Failed::Token) => {
-                    let address = address.clone();
-                    return table.tell(Event::Fatal(ClusterError::Token { process, address }));
-                }
+            let stream = match connected(address) {
+                Ok(stream) => stream,
                 // It may not have started yet.
-                Err(Failed::Stray(error)) => table.tell(Event::Trouble(process, error.to_string())),
+                Err(error) => {
+                    table.tell(Event::Trouble(process, error.to_string()));
+                    thread::sleep(RETRY);
+                    continue;
+                }
+            };
+            match handshake::connecting(&stream, &hello, &table.token, process, address) {
+                Ok(()) => return table.linked(process, kind, stream),
+                Err(Failed::Misfit(error)) => return table.tell(Event::Fatal(error)),
+                // Anybody may have come to this port before it.
+                Err(failed) => {
+                    if let (Failed::Token, Ok(there)) = (&failed, stream.peer_addr()) {
+                        doors::refuse(DOOR, Reason::Unproven, there.ip(), &failed);
+                    }
+                    table.tell(Event::Trouble(process, whoever(&failed)));
+                }
             }
             thread::sleep(RETRY);
         }
     })
+}
+
+/// What there is to say of who answers where a process is to listen.
+fn whoever(failed: &Failed) -> String {
+    match failed {
+        Failed::Token => {
+            "whoever answers there does not prove the token: it is a stranger, or its `cluster.token` is \
+                          another"
+                .into()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn connected(address: &str) -> io::Result<TcpStream> {
@@ -283,8 +256,9 @@ fn connected(address: &str) -> io::Result<TcpStream> {
 }
 
 impl Table {
-    fn linked(&self, process: usize, kind: Kind, stream: TcpStream) {
+    pub(super) fn linked(&self, process: usize, kind: Kind, stream: TcpStream) {
         let tuned = socket::tune(&stream, self.patience)
+            .and_then(|()| stream.set_nonblocking(false))
             .and_then(|()| stream.set_read_timeout(None))
             .and_then(|()| stream.set_write_timeout(None));
         match tuned {
@@ -296,7 +270,7 @@ impl Table {
         }
     }
 
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         // A meeting that is over wants to know nothing more.
         let _ = self.events.send(event);
     }
@@ -309,3 +283,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), ClusterE
         source,
     })
 }
+
+#[cfg(test)]
+#[path = "meet/tests.rs"]
+mod tests;

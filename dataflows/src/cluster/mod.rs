@@ -16,9 +16,11 @@
 
 mod error;
 mod frame;
+mod greeting;
 mod handshake;
 mod hosts;
 mod link;
+mod lobby;
 mod meet;
 mod members;
 mod settings;

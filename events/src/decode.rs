@@ -13,6 +13,7 @@ use crate::{
     DecodeError, Event, EventType, Micros,
     depth::{MAX_DEPTH, too_deep},
     error::cut,
+    mark::unmarked,
     scalar::Scalar,
     wire::Wire,
 };
@@ -35,7 +36,7 @@ pub fn salvage(body: &[u8]) -> Option<Event<'_>> {
 
 /// Reads a row that must be an object.
 pub(crate) fn parse_object<'a, T: Deserialize<'a>>(row: &'a [u8]) -> Result<T, DecodeError> {
-    match row.trim_ascii_start().first() {
+    match unmarked(row).first() {
         Some(b'{') | None => parse(row),
         Some(_) => match parse(row)? {
             Scalar::Text(_) => Err("a string"),
@@ -53,8 +54,10 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
             limit: MAX_BODY_BYTES,
         });
     }
-    let text = std::str::from_utf8(body).map_err(|error| DecodeError::NotUtf8 {
-        offset: error.valid_up_to(),
+    let text = unmarked(body);
+    let before = text.as_ptr().addr() - body.as_ptr().addr();
+    let text = std::str::from_utf8(text).map_err(|error| DecodeError::NotUtf8 {
+        offset: before + error.valid_up_to(),
     })?;
     if let Some(offset) = too_deep(text) {
         return Err(DecodeError::TooDeep {

@@ -44,7 +44,7 @@ impl Glimpse<'_> {
         if let Some(id) = self.id {
             return hash("id", &[id.as_bytes(), kind]);
         }
-        match serde_json::from_slice::<Value>(body) {
+        match serde_json::from_slice::<Value>(crate::unmarked(body)) {
             Ok(value) => {
                 let mut canonical = Vec::with_capacity(body.len());
                 write_canonical(&value, &mut canonical);

@@ -7,6 +7,7 @@
 //! What is there stays byte for byte, and labels are written as Python's `json.dumps` does: so the record is the same
 //! that the filter between Hermes and the sites used to make. The envelope has three keys, whatever it had before.
 
+use crate::mark::unmarked;
 use serde_json::Value;
 use sonic_rs::{JsonValueTrait, LazyValue};
 use std::{borrow::Cow, sync::Arc};
@@ -15,6 +16,7 @@ use std::{borrow::Cow, sync::Arc};
 ///
 /// `None` where the body is no event, or its payload no object.
 pub fn with_labels(body: &[u8], labels: &[(Arc<str>, &Value)]) -> Option<bytes::Bytes> {
+    let body = unmarked(body);
     let envelope = Envelope::of(body)?;
     let payload = envelope.payload.as_raw_str();
     let inside = payload.strip_suffix('}')?;

@@ -183,7 +183,7 @@ impl Message {
     ///
     /// It is none, with the place where reading it ended.
     pub fn decode(body: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(body)
+        serde_json::from_slice(crate::unmarked(body))
     }
 }
 

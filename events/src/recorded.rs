@@ -1,6 +1,6 @@
 //! Recorded lines: `{"topic", "key", "value"}` as Kafka tools write them, or the body alone.
 
-use crate::{depth::too_deep, scalar::Scalar};
+use crate::{depth::too_deep, mark::unmarked, scalar::Scalar};
 use memchr::memmem;
 use serde::{Deserialize, de::IgnoredAny};
 use sonic_rs::LazyValue;
@@ -15,12 +15,12 @@ pub struct Recorded<'a> {
     pub body: Cow<'a, [u8]>,
 }
 
-/// Takes the topic and the body out of one line (its end may be there or not).
+/// Takes the topic and the body out of one line (its end may be there or not; a byte order mark goes).
 ///
 /// A line that is not such a record *is* the body, sound or not: [`crate::decode`] says what is wrong.
 /// `value` may be the body as a string, or the body itself.
 pub fn decode_record(line: &[u8]) -> Recorded<'_> {
-    let line = line.trim_ascii();
+    let line = unmarked(line);
     recorded(line).unwrap_or(Recorded {
         topic: None,
         body: Cow::Borrowed(line),

@@ -36,9 +36,9 @@ pub fn scan(body: &[u8]) -> Option<Glimpse<'_>> {
     found.glimpse()
 }
 
-/// Without the white space of JSON at either end.
+/// Without the white space of JSON at either end, and without a byte order mark.
 fn trimmed(mut body: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = body {
+    while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] | [0xef, 0xbb, 0xbf, rest @ ..] = body {
         body = rest;
     }
     while let [rest @ .., b' ' | b'\t' | b'\n' | b'\r'] = body {

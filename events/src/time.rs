@@ -1,6 +1,6 @@
 //! Times: microseconds since 1970, UTC.
 
-use jiff::{civil, tz::Offset};
+use jiff::civil;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -24,6 +24,7 @@ impl Micros {
     ///
     /// - `2026-11-21 19:14:49.938629` (Python's `str`, which leaves out a fraction of zero), UTC
     /// - `2026-11-21T19:14:49.938629` (ISO, from Elastic), with `Z` or an offset too
+    /// - `2026-11-21 19:14:49.938629+00` (PostgreSQL)
     /// - `datetime.datetime(2023, 9, 1, 12, 0, 1, 5)` (Python's `repr`, in captures of 2023)
     ///
     /// Digits beyond the microsecond are dropped.
@@ -38,7 +39,7 @@ impl Micros {
     }
 }
 
-/// `YYYY-MM-DD?hh:mm:ss.ffffff`, which nearly all are, of a year in which little has to be asked.
+/// `YYYY-MM-DD?hh:mm:ss.ffffff`, which nearly all are.
 fn usual(text: &[u8]) -> Option<Micros> {
     let text: &[u8; 26] = text.try_into().ok()?;
     let mut sound = matches!(text[10], b' ' | b'T');
@@ -53,12 +54,12 @@ fn usual(text: &[u8]) -> Option<Micros> {
     let year = two(0) * 100 + two(2);
     let parts = [two(5), two(8), two(11), two(14), two(17)];
     let micros = (two(20) * 100 + two(22)) * 100 + two(24);
-    (sound && USUAL_YEARS.contains(&year)).then_some(())?;
+    sound.then_some(())?;
     moment(year, parts.map(|part| part as i8), micros)
 }
 
-/// Years that are counted here; a library knows the older and the further ones.
-const USUAL_YEARS: std::ops::Range<i32> = 1970..2200;
+/// Years that four digits can name.
+const YEARS: std::ops::Range<i32> = 0..10_000;
 
 /// `YYYY-MM-DD?hh:mm:ss[.fraction][zone]`.
 fn iso(text: &[u8]) -> Option<Micros> {
@@ -95,7 +96,7 @@ fn iso(text: &[u8]) -> Option<Micros> {
     Some(Micros(local.0 - offset_seconds(rest)? * 1_000_000))
 }
 
-/// What `Z`, `+hh:mm`, `+hhmm` or nothing adds to UTC.
+/// What `Z`, `+hh:mm`, `+hhmm`, `+hh` (as PostgreSQL writes it) or nothing adds to UTC.
 fn offset_seconds(zone: &[u8]) -> Option<i64> {
     let (sign, digits) = match zone {
         [] | [b'Z' | b'z'] => return Some(0),
@@ -105,6 +106,7 @@ fn offset_seconds(zone: &[u8]) -> Option<i64> {
     };
     let (hours, minutes) = match digits {
         [h1, h2, b':', m1, m2] | [h1, h2, m1, m2] => (number(&[*h1, *h2])?, number(&[*m1, *m2])?),
+        [h1, h2] => (number(&[*h1, *h2])?, 0),
         _ => return None,
     };
     (hours < 24 && minutes < 60).then(|| sign * i64::from(hours * 3600 + minutes * 60))
@@ -137,21 +139,17 @@ fn moment(year: i32, [month, day, hour, minute, second]: [i8; 5], micros: i32) -
     if !(0..1_000_000).contains(&micros) {
         return None;
     }
-    if USUAL_YEARS.contains(&year) {
-        let days = i64::from(days_since_1970(year, month, day)?);
-        let [hour, minute, second] = [hour, minute, second].map(i64::from);
-        let sound = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);
-        let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
-        return sound.then_some(Micros(seconds * 1_000_000 + i64::from(micros)));
-    }
-    let year = i16::try_from(year).ok()?;
-    let civil = civil::DateTime::new(year, month, day, hour, minute, second, micros * 1000).ok()?;
-    Some(Micros(Offset::UTC.to_timestamp(civil).ok()?.as_microsecond()))
+    let days = i64::from(days_since_1970(year, month, day)?);
+    let [hour, minute, second] = [hour, minute, second].map(i64::from);
+    let sound = (0..24).contains(&hour) && (0..60).contains(&minute) && (0..60).contains(&second);
+    let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    sound.then_some(Micros(seconds * 1_000_000 + i64::from(micros)))
 }
 
 /// Of the Gregorian calendar; `None` if there is no such day. The year counts from 1 March, so that a leap
 /// day is its last.
 fn days_since_1970(year: i32, month: i8, day: i8) -> Option<i32> {
+    YEARS.contains(&year).then_some(())?;
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let last = match month {
         2 => 28 + i8::from(leap),
@@ -166,7 +164,8 @@ fn days_since_1970(year: i32, month: i8, day: i8) -> Option<i32> {
         month @ ..3 => (year - 1, month + 9),
         month => (year, month - 3),
     };
-    let before = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let before = 365 * year + leap_days + (153 * month + 2) / 5;
     Some(before + i32::from(day) - 1 - 719_468)
 }
 
@@ -177,12 +176,17 @@ fn number(digits: &[u8]) -> Option<i32> {
     })
 }
 
+/// 1970-01-01T00:00:00.
+const START: civil::DateTime = civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 /// ISO 8601 with microseconds and a `Z`.
 impl fmt::Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(at) => write!(f, "{at:.6}"),
-            Err(_) => write!(f, "{} us", self.0),
+        // The last two days of the year 9999 are no timestamp of the library, which leaves room for time zones.
+        let since_1970 = jiff::Span::new().try_microseconds(self.0);
+        match since_1970.and_then(|span| START.checked_add(span)) {
+            Ok(at) if at.year() >= 0 => write!(f, "{at:.6}Z"),
+            _ => write!(f, "{} us", self.0),
         }
     }
 }
@@ -191,6 +195,7 @@ impl fmt::Display for Micros {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use jiff::tz::Offset;
     use proptest::prelude::*;
 
     #[test]
@@ -202,6 +207,8 @@ mod tests {
             "2023-09-01T12:00:01.000005999Z",
             "2023-09-01T14:00:01.000005+02:00",
             "2023-09-01T07:30:01.000005-0430",
+            "2023-09-01 12:00:01.000005+00",
+            "2023-09-01 10:00:01.000005-02",
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5)",
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5, tzinfo=datetime.timezone.utc)",
         ] {
@@ -227,6 +234,12 @@ mod tests {
             "2023-09-01 12:00:00.",
             "2023-09-01 12:00:00 CET",
             "2023-09-01 12:00:00+99:00",
+            "2023-09-01 12:00:00+1",
+            "2023-09-01 12:00",
+            "2023-09-01 12:00:00,5",
+            "2016-12-31 23:59:60",
+            "Fri, 01 Sep 2023 12:00:00 UTC",
+            "1693569600",
             "datetime.datetime(2023, 9)",
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5000000)",
             "datetime.datetime(2023, 9, 1, 12, 0, 1, 5, 6)",
@@ -238,9 +251,12 @@ mod tests {
 
     #[test]
     fn every_day_is_the_one_that_the_calendar_has() {
-        for year in 1969..2202i16 {
+        for year in (0..2205i16)
+            .chain([2400, 9996, 9998])
+            .filter(|year| *year < 5 || year % 25 < 5 || *year > 1960)
+        {
             for (month, day) in (1..=13i8).flat_map(|month| (0..=32i8).map(move |day| (month, day))) {
-                let text = format!("{year}-{month:02}-{day:02} 23:59:59.999999");
+                let text = format!("{year:04}-{month:02}-{day:02} 23:59:59.999999");
                 let known = civil::DateTime::new(year, month, day, 23, 59, 59, 999_999_000)
                     .ok()
                     .map(|at| Micros(Offset::UTC.to_timestamp(at).unwrap().as_microsecond()));
@@ -254,6 +270,27 @@ mod tests {
         ] {
             assert_eq!(Micros::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_first_and_the_last_moment_that_can_be_written_are_read_and_shown() {
+        for (text, shown, micros) in [
+            (
+                "0001-01-01 00:00:00",
+                "0001-01-01T00:00:00.000000Z",
+                -62_135_596_800_000_000,
+            ),
+            (
+                "9999-12-31 23:59:59.999999",
+                "9999-12-31T23:59:59.999999Z",
+                253_402_300_799_999_999,
+            ),
+        ] {
+            assert_eq!(Micros::parse(text), Some(Micros(micros)));
+            assert_eq!(Micros(micros).to_string(), shown);
+        }
+        assert_eq!(Micros(i64::MAX).to_string(), format!("{} us", i64::MAX));
+        assert_eq!(Micros(i64::MIN).to_string(), format!("{} us", i64::MIN));
     }
 
     proptest! {

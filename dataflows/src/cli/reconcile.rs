@@ -142,7 +142,7 @@ fn settings(path: &Path) -> anyhow::Result<LookUpSettings> {
             "it says how to ask Rucio: {rucio: {url: ..., auth: ...}}",
         )
     })?;
-    let tree = Node::parse(&text, node::in_file(&file))?;
+    let tree = Node::parse(dbb_events::without_mark(&text), node::in_file(&file))?;
     Ok(from_node(&tree).map_err(|problems| ConfigError { problems })?)
 }
 

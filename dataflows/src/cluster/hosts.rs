@@ -26,7 +26,7 @@ impl Hosts {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text, path, process)
+        Self::parse(dbb_events::without_mark(&text), path, process)
     }
 
     fn parse(text: &str, path: &Path, process: usize) -> Result<Self, ClusterError> {

@@ -96,7 +96,7 @@ pub fn load(path: &Path, sets: &[String]) -> Result<Loaded, ConfigError> {
     // A variable whose name or value is not UTF-8 is none of ours.
     let environment =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    parse(&text, &file, environment, sets)
+    parse(dbb_events::without_mark(&text), &file, environment, sets)
 }
 
 /// Reads the configuration in `text`, which is called `file` in messages.

@@ -1,5 +1,6 @@
 //! A document as a value: JSON or YAML, within limits of size and depth.
 
+use dbb_events::without_mark;
 use serde_json::Value;
 use std::{
     fs::File,
@@ -63,8 +64,10 @@ pub(super) fn value(path: &Path, text: &str, max_depth: usize) -> Result<Value, 
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let value = match json {
-        true => serde_json::from_str(text).map_err(|error| wrong(path, &error))?,
-        false => yaml(text, max_depth).map_err(|error| wrong(path, &error.without_snippet()))?,
+        true => serde_json::from_str(without_mark(text)).map_err(|error| wrong(path, &error))?,
+        false => {
+            yaml(without_mark(text), max_depth).map_err(|error| wrong(path, &error.without_snippet()))?
+        }
     };
     match depth(&value) <= max_depth {
         true => Ok(value),

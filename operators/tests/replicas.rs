@@ -30,9 +30,10 @@ fn total<'a>(sums: impl Iterator<Item = &'a BTreeMap<Usage, Amount>>) -> BTreeMa
     let mut total: BTreeMap<Usage, Amount> = BTreeMap::new();
     for (usage, (files, bytes)) in sums.flatten() {
         let known = total.entry(*usage).or_default();
-        *known = (known.0 + files, known.1 + bytes);
+        known.0 += files;
+        known.1.0 += bytes.0;
     }
-    total.retain(|_, amount| *amount != (0, 0));
+    total.retain(|_, amount| *amount != Amount::default());
     total
 }
 

@@ -3,8 +3,12 @@
 use super::{Notice, Replica, row::Did, words::Words};
 use crate::{
     facts::{Change, DidKey, State},
-    views::rse_usage::{Amount, Usage},
+    views::{
+        rse_usage::{Amount, Usage},
+        wide::Wide,
+    },
 };
+use differential_dataflow::difference::{Multiply, Semigroup};
 use hashbrown::HashTable;
 
 /// States that are shown.
@@ -65,15 +69,14 @@ impl Effects {
             .or_insert_with(|| Sum {
                 scope: did.scope,
                 rse,
-                of: [(0, 0); SHOWN],
+                of: [Amount::default(); SHOWN],
             })
             .into_mut();
         for (seen, times) in [(before, -1isize), (after, 1)] {
             let Some((state, bytes)) = seen else { continue };
             if let Some((files, total)) = sum.of.get_mut(state as usize) {
                 *files += times;
-                // Sizes are at most i64::MAX each; a sum beyond that is nobody's.
-                *total = total.wrapping_add(times.wrapping_mul(bytes as isize));
+                total.plus_equals(&Wide::from(bytes).multiply(&times));
             }
             if let Some(replicas) = &mut self.replicas {
                 replicas.push(Shift {
@@ -126,7 +129,7 @@ impl Effects {
         let mut sums = Vec::new();
         for sum in self.sums.drain() {
             for (state, amount) in State::ALL.into_iter().zip(sum.of) {
-                if amount != (0, 0) {
+                if amount != Amount::default() {
                     let of = Usage {
                         rse: words.rse(sum.rse),
                         scope: words.scope(sum.scope),

@@ -18,7 +18,10 @@ use super::{
     rare::Rare,
     row::{Did, NONE, OWN, Row, SEEN, TELLS_ADLER32, TELLS_BYTES, order},
 };
-use crate::facts::{Basis, Change, DidKey, State};
+use crate::{
+    facts::{Basis, Change, DidKey, State},
+    views::wide::MAX_FILE_BYTES,
+};
 use hashbrown::HashTable;
 use std::sync::Arc;
 
@@ -110,11 +113,12 @@ pub(super) fn size(row: &Row, number: u32, did: &Did, rare: &Rare) -> (Option<u6
     )
 }
 
-/// What a change tells of size: nothing where it is more than the views have numbers for.
+/// What a change tells of size: nothing where it is more than a file can have.
 pub(super) fn told_bytes(change: &Change) -> u64 {
-    match i64::try_from(change.bytes) {
-        Ok(_) => change.bytes,
-        Err(_) => Change::NO_BYTES,
+    if change.bytes <= MAX_FILE_BYTES {
+        change.bytes
+    } else {
+        Change::NO_BYTES
     }
 }
 

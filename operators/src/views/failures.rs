@@ -8,7 +8,7 @@
 //! Out:   `(Failures, epoch, +1 or -1)`, one live row for each (step, class, source, RSE) that ever failed.
 //! State: one row for each of those: hundreds to thousands, whatever the number of attempts.
 
-use super::{View, ViewRow, columns, newest::Newest, transfers::bytes_of};
+use super::{View, ViewRow, columns, newest::Newest, transfers::bytes_of, wide::Wide};
 use crate::{
     Epoch,
     checkpoint::{Keep, Kind, Merge, kept, sum},
@@ -93,7 +93,7 @@ impl ViewRow for Failures {
 }
 
 /// Count and bytes, then the first and the last time.
-type Tally = ((isize, isize), (Newest<Reverse<Micros>>, Newest<Micros>));
+type Tally = ((isize, Wide), (Newest<Reverse<Micros>>, Newest<Micros>));
 
 /// The tallies in a checkpoint.
 pub(crate) static KIND: Kind = Kind {
@@ -128,7 +128,7 @@ pub fn failures<'s>(
                 src: src.unwrap_or_else(|| RseName::new("")),
                 rse,
                 count: count as i64,
-                bytes: bytes as i64,
+                bytes: bytes.shown(),
                 first_at,
                 last_at,
             }

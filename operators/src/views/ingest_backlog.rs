@@ -22,6 +22,7 @@ use super::{
     View, ViewRow,
     closed::{Closed, Placing, fold_closed},
     columns::{numbers, texts, time_type, times},
+    wide::Wide,
 };
 use crate::Epoch;
 use arrow::{
@@ -29,7 +30,10 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use dbb_events::{EventId, Micros, Outcome, Request, Settled};
-use differential_dataflow::{AsCollection, VecCollection};
+use differential_dataflow::{
+    AsCollection, VecCollection,
+    difference::{Multiply, Semigroup},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -193,9 +197,9 @@ struct Pile {
     known: HashMap<EventId, Known>,
     oldest: BTreeMap<Micros, usize>,
     files: i64,
-    bytes: i64,
+    bytes: Wide,
     waiting: i64,
-    waiting_bytes: i64,
+    waiting_bytes: Wide,
 }
 
 /// One request, and what is known of it.
@@ -271,12 +275,12 @@ impl Pile {
         if !known.is_open() {
             return;
         }
-        let bytes = known.bytes as i64 * times;
+        let bytes = Wide::from(known.bytes).multiply(&(times as isize));
         self.files += times;
-        self.bytes += bytes;
+        self.bytes.plus_equals(&bytes);
         if known.is_waiting() {
             self.waiting += times;
-            self.waiting_bytes += bytes;
+            self.waiting_bytes.plus_equals(&bytes);
         }
         let alike = self.oldest.entry(known.created_at).or_default();
         *alike = alike.saturating_add_signed(times as isize);
@@ -300,9 +304,9 @@ impl Pile {
         Some(IngestBacklog {
             to: to.clone(),
             files: self.files,
-            bytes: self.bytes,
+            bytes: self.bytes.shown(),
             waiting: self.waiting,
-            waiting_bytes: self.waiting_bytes,
+            waiting_bytes: self.waiting_bytes.shown(),
             oldest: *oldest,
         })
     }

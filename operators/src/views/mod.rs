@@ -26,6 +26,7 @@ pub mod site_outcomes;
 pub mod sketch;
 pub mod stream_health;
 pub mod transfers;
+pub mod wide;
 
 pub use reference::{Described, all};
 pub use rows::Rows;

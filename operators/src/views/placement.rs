@@ -191,7 +191,7 @@ pub fn placement<'s>(
                     have: have as i64,
                     on_the_way: on_the_way as i64,
                     missing: missing as i64,
-                    missing_bytes: bytes as i64,
+                    missing_bytes: bytes.shown(),
                     unexpected: unexpected as i64,
                 }
             },

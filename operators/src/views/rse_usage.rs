@@ -8,7 +8,7 @@
 //! Out:   `(RseUsage, epoch, +1 or -1)`, one live row for each (RSE, scope, state) that holds anything.
 //! State: one row for each of those: thousands, whatever the number of replicas.
 
-use super::{View, ViewRow, columns};
+use super::{View, ViewRow, columns, wide::Wide};
 use crate::{
     Epoch,
     facts::{RseName, ScopeName, State},
@@ -33,7 +33,7 @@ pub struct Usage {
 }
 
 /// Files, and their bytes; of a file whose size nobody tells, none.
-pub type Amount = (isize, isize);
+pub type Amount = (isize, Wide);
 
 /// A row of the view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct RseUsage {
     pub of: Usage,
     /// How many replicas.
     pub files: i64,
-    /// Their bytes.
+    /// Their bytes; the largest number there is stands for all that are larger.
     pub bytes: i64,
 }
 
@@ -89,6 +89,6 @@ pub fn rse_usage<'s>(
     sums.count_total().map(|(of, (files, bytes))| RseUsage {
         of,
         files: files as i64,
-        bytes: bytes as i64,
+        bytes: bytes.shown(),
     })
 }

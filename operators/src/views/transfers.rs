@@ -12,7 +12,10 @@
 //!
 //! Stages are of transfers that were done; one whose duration is not told does not count in its quantiles.
 
-use super::{View, ViewRow, columns, sketch};
+use super::{
+    View, ViewRow, columns, sketch,
+    wide::{MAX_FILE_BYTES, Wide},
+};
 use crate::{
     Epoch,
     checkpoint::{Keep, Kind, Merge, kept, sum},
@@ -130,7 +133,7 @@ enum Of {
 }
 
 /// What `attempt` adds to the counts of its route; nothing unless a transfer ended.
-fn counts(attempt: Attempt) -> impl Iterator<Item = ((Route, Of), isize)> {
+fn counts(attempt: Attempt) -> impl Iterator<Item = ((Route, Of), Wide)> {
     let ended = match attempt.step {
         Step::Done => Some(Of::Done),
         Step::Failed | Step::Lost | Step::SubmissionFailed => Some(Of::Failed),
@@ -142,27 +145,24 @@ fn counts(attempt: Attempt) -> impl Iterator<Item = ((Route, Of), isize)> {
         dst: attempt.rse,
         hour: Micros(attempt.at.0.saturating_sub(attempt.at.0.rem_euclid(HOUR_US))),
     };
-    let bytes = Some(bytes_of(&attempt)).filter(|bytes| done && *bytes > 0);
+    let bytes = Some(bytes_of(&attempt)).filter(|bytes| done && bytes.0 > 0);
     let stages = durations(&attempt)
         .into_iter()
         .zip(0u8..)
         .filter(move |(ms, _)| done && *ms != UNKNOWN_MS)
-        .map(|(ms, stage)| (Of::Stage(stage, sketch::bucket(ms)), 1));
+        .map(|(ms, stage)| (Of::Stage(stage, sketch::bucket(ms)), Wide(1)));
     ended
-        .map(|of| (of, 1))
+        .map(|of| (of, Wide(1)))
         .into_iter()
         .chain(bytes.map(|bytes| (Of::Bytes, bytes)))
         .chain(stages)
         .map(move |(of, count)| ((route, of), count))
 }
 
-/// The size that counts: none where it is not told, or is more than 1 PiB, of which a few thousand would not
-/// fit in a sum.
-pub(super) fn bytes_of(attempt: &Attempt) -> isize {
-    let plausible = attempt.bytes.filter(|bytes| *bytes <= 1 << 50);
-    plausible
-        .and_then(|bytes| isize::try_from(bytes).ok())
-        .unwrap_or(0)
+/// The size that counts: none where it is not told, or is more than a file can have.
+pub(super) fn bytes_of(attempt: &Attempt) -> Wide {
+    let plausible = attempt.bytes.filter(|bytes| *bytes <= MAX_FILE_BYTES);
+    plausible.map(Wide::from).unwrap_or_default()
 }
 
 /// The durations of [`STAGES`]; the total is known where all the others are.
@@ -184,7 +184,7 @@ fn durations(attempt: &Attempt) -> [u32; 5] {
 }
 
 /// The row of a route, from its counts in order.
-fn row(of: Route, counts: &[(&Of, isize)]) -> Transfers {
+fn row(of: Route, counts: &[(&Of, Wide)]) -> Transfers {
     let mut row = Transfers {
         of,
         done: 0,
@@ -195,10 +195,10 @@ fn row(of: Route, counts: &[(&Of, isize)]) -> Transfers {
     let mut buckets: [Vec<(u16, isize)>; 5] = Default::default();
     for (what, count) in counts {
         match what {
-            Of::Done => row.done = *count as i64,
-            Of::Failed => row.failed = *count as i64,
-            Of::Bytes => row.bytes = *count as i64,
-            Of::Stage(stage, bucket) => buckets[usize::from(*stage)].push((*bucket, *count)),
+            Of::Done => row.done = count.shown(),
+            Of::Failed => row.failed = count.shown(),
+            Of::Bytes => row.bytes = count.shown(),
+            Of::Stage(stage, bucket) => buckets[usize::from(*stage)].push((*bucket, count.shown() as isize)),
         }
     }
     row.took = buckets.map(|buckets| Took {
@@ -212,7 +212,7 @@ fn row(of: Route, counts: &[(&Of, isize)]) -> Transfers {
 pub(crate) static KIND: Kind = Kind {
     name: "transfers",
     version: 1,
-    merge: Merge::Sum(sum::<isize>),
+    merge: Merge::Sum(sum::<Wide>),
 };
 
 /// Counts, bytes and durations of each (source, destination, hour).

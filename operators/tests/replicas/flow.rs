@@ -104,7 +104,8 @@ pub(crate) fn run(facts: &[(Epoch, Fact)], workers: usize, keeping: Keeping) -> 
                 .inspect(move |(usage, epoch, amount)| {
                     let mut outcome = sums.lock().unwrap();
                     let known = outcome.sums.entry(*epoch).or_default().entry(*usage).or_default();
-                    *known = (known.0 + amount.0, known.1 + amount.1);
+                    known.0 += amount.0;
+                    known.1.0 += amount.1.0;
                 });
             out.replicas.inner.inspect(move |(replica, _, times)| {
                 *replicas.lock().unwrap().replicas.entry(*replica).or_default() += times;

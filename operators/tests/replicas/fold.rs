@@ -154,7 +154,7 @@ pub(crate) fn usage(lines: &BTreeSet<Line>) -> BTreeMap<Usage, Amount> {
         };
         let (files, total) = usage.entry(of).or_default();
         *files += 1;
-        *total += bytes.unwrap_or(0) as isize;
+        total.0 += i128::from(bytes.unwrap_or(0));
     }
     usage
 }

@@ -5,8 +5,9 @@ use crate::{
     Epoch,
     facts::{DidKey, DidName, RseName, ScopeName, State},
     replicas::Replica,
-    views::closed::Closed,
+    views::{closed::Closed, wide::Wide},
 };
+use differential_dataflow::difference::{Multiply, Semigroup};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -40,7 +41,7 @@ impl Word {
 pub(crate) type Of = (u16, ScopeName, RseName);
 
 /// Files expected, there, on the way; missing, their bytes, unexpected.
-pub(crate) type Tally = ((isize, isize, isize), (isize, isize, isize));
+pub(crate) type Tally = ((isize, isize, isize), (isize, Wide, isize));
 
 /// A file that is not as a policy says.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,11 +221,11 @@ impl Book {
             for rse in &rule.must {
                 let state = held().find(|held| held.rse == *rse).map(|held| held.state);
                 let tally = match state {
-                    Some(State::Available) => ((1, 1, 0), (0, 0, 0)),
-                    Some(State::Copying) => ((1, 0, 1), (0, 0, 0)),
+                    Some(State::Available) => ((1, 1, 0), (0, Wide(0), 0)),
+                    Some(State::Copying) => ((1, 0, 1), (0, Wide(0), 0)),
                     _ => {
                         change.gaps.push((found(*rse, false, state), times));
-                        ((1, 0, 0), (1, bytes as isize, 0))
+                        ((1, 0, 0), (1, Wide::from(bytes), 0))
                     }
                 };
                 change.count((at, file.scope, *rse), tally, times);
@@ -232,7 +233,7 @@ impl Book {
             for held in held() {
                 if rule.is_unwanted(held.rse) {
                     change.gaps.push((found(held.rse, true, Some(held.state)), times));
-                    change.count((at, file.scope, held.rse), ((0, 0, 0), (0, 0, 1)), times);
+                    change.count((at, file.scope, held.rse), ((0, 0, 0), (0, Wide(0), 1)), times);
                 }
             }
         }
@@ -266,10 +267,11 @@ struct Change {
 
 impl Change {
     fn count(&mut self, of: Of, ((a, b, c), (d, e, f)): Tally, times: isize) {
-        let ((x, y, z), (u, v, w)) = self.sums.entry(of).or_default();
-        for (sum, one) in [(x, a), (y, b), (z, c), (u, d), (v, e), (w, f)] {
+        let ((x, y, z), (u, bytes, w)) = self.sums.entry(of).or_default();
+        for (sum, one) in [(x, a), (y, b), (z, c), (u, d), (w, f)] {
             *sum += one * times;
         }
+        bytes.plus_equals(&e.multiply(&times));
     }
 
     fn give(mut self, epoch: Epoch, judged: &mut Vec<Judged>) {

@@ -5,6 +5,7 @@ use crate::{
     views::{
         View, ViewRow, batch_of,
         columns::{numbers, texts, told_texts},
+        wide::Wide,
     },
 };
 use arrow::{
@@ -87,7 +88,7 @@ impl ViewRow for PlacementGap {
                 texts(rows.iter().map(|row| &row.name)),
                 texts(rows.iter().map(|row| row.what.as_str())),
                 told_texts(rows.iter().map(|row| row.state.map(State::as_str))),
-                numbers(rows.iter().map(|row| row.bytes as i64)),
+                numbers(rows.iter().map(|row| Wide::from(row.bytes).shown())),
             ],
         )
     }

@@ -23,6 +23,22 @@ pub enum SourceError {
         #[source]
         source: std::io::Error,
     },
+    /// A file or folder is not read, and someone can do something about it.
+    #[error("`{path}` is not read: {why}")]
+    LeftOut {
+        /// Which.
+        path: String,
+        /// What it is, and what to do.
+        why: String,
+    },
+    /// All of a file was read, and something about it is odd.
+    #[error("`{path}`: {what}")]
+    Odd {
+        /// The file.
+        path: String,
+        /// What.
+        what: String,
+    },
     /// Offsets could not be stored.
     #[error("could not store offsets: {0}")]
     Commit(String),
@@ -35,9 +51,9 @@ impl From<dbb_kafka::BadSettings> for SourceError {
 }
 
 impl SourceError {
-    /// True when one part of the source, such as a damaged file, is given up and the rest goes on.
+    /// True when one part of the source, such as a damaged file, is given up, or odd, and the rest goes on.
     pub fn is_partial(&self) -> bool {
-        matches!(self, Self::File { .. })
+        matches!(self, Self::File { .. } | Self::LeftOut { .. } | Self::Odd { .. })
     }
 
     /// True when the same call may succeed later without anyone changing anything.

@@ -7,10 +7,12 @@
 pub mod catalogue;
 mod database;
 pub mod error;
+mod format;
 pub mod kafka;
 pub mod listings;
 pub mod log;
 pub mod outbox;
+mod paths;
 pub mod record;
 pub mod replay;
 pub mod source;

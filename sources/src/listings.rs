@@ -13,7 +13,7 @@
 
 use crate::{
     SourceError, Waker,
-    log::files_below,
+    paths::Found,
     replay::{Block, Input, Kind, Queue, Reader},
 };
 use crossbeam_channel::{Receiver, Sender};
@@ -101,6 +101,7 @@ pub fn open(settings: &ListingsSettings, once: bool) -> Result<Listings, SourceE
         wanted: Arc::downgrade(&alive),
         seen: BTreeMap::new(),
         read: BTreeMap::new(),
+        left_out: BTreeSet::new(),
     };
     std::thread::Builder::new()
         .name("listings".into())
@@ -142,6 +143,8 @@ struct Looking {
     seen: BTreeMap<PathBuf, Stamp>,
     /// As they were when they were read.
     read: BTreeMap<PathBuf, Stamp>,
+    /// What is not read, and was told.
+    left_out: BTreeSet<PathBuf>,
 }
 
 impl Looking {
@@ -167,12 +170,17 @@ impl Looking {
         }
     }
 
-    fn files(&self) -> BTreeMap<PathBuf, Stamp> {
-        let mut paths = BTreeSet::new();
-        if let Err(error) = files_below(&self.settings.folder, true, &mut paths) {
+    fn files(&mut self) -> BTreeMap<PathBuf, Stamp> {
+        let mut found = Found::default();
+        if let Err(error) = found.look(&self.settings.folder) {
             tracing::warn!(folder = %self.settings.folder.display(), %error, "could not look for listings");
         }
-        let stamped = paths.into_iter().filter_map(|path| {
+        for (path, why) in found.left_out {
+            if self.left_out.insert(path.clone()) {
+                tracing::error!(path = %path.display(), why, "no listing is read here");
+            }
+        }
+        let stamped = found.files.into_iter().filter_map(|path| {
             let metadata = fs::metadata(&path).ok()?;
             Some((path, (metadata.len(), metadata.modified().ok())))
         });
@@ -221,6 +229,7 @@ impl Looking {
                     self.wake();
                 }
                 Ok(None) => return true,
+                Err(error @ SourceError::Odd { .. }) => tracing::warn!(%error, "a listing is odd"),
                 // The block after it says that the file is cut: what it does not name is not taken for deleted.
                 Err(error) => {
                     let reason = std::error::Error::source(&error).map(ToString::to_string);

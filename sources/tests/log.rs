@@ -408,3 +408,154 @@ fn a_file_that_has_gone_or_was_cut_short_after_the_checkpoint_leaves_a_gap_that_
     let mut source = resume(folder.path(), &[(&gone, 70)], &[(&gone, 70)]);
     assert_eq!(source.take_gaps(), []);
 }
+
+/// A file of rows as a recording has them: topics, some of which are not known, and bodies.
+fn rows(bodies: &[(Option<&str>, &str)]) -> Vec<u8> {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    let topics: ArrayRef = Arc::new(bodies.iter().map(|(topic, _)| *topic).collect::<StringArray>());
+    let values: ArrayRef = Arc::new(
+        bodies
+            .iter()
+            .map(|(_, body)| Some(*body))
+            .collect::<StringArray>(),
+    );
+    let batch = RecordBatch::try_from_iter_with_nullable([("topic", topics, true), ("value", values, false)])
+        .unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn rows_are_read_as_lines_are_with_their_topics_and_from_where_a_run_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.parquet");
+    let bodies_of: Vec<String> = (0..3000).map(|n| format!("{{\"n\": {n},\n\"m\": 1}}")).collect();
+    let all: Vec<_> = bodies_of.iter().map(|body| (Some("T"), &**body)).collect();
+    fs::write(&path, rows(&all)).unwrap();
+    let store = Arc::<Memory>::default();
+    let (first, errors) = drain(&mut open(&once(&[&path]), 1, &store)[0]);
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(bodies(&first), bodies_of);
+    assert!(first.iter().all(|record| record.topic.as_deref() == Some("T")));
+    assert_eq!(places(&first[1233..1235]), ["1233 1234", "1234 1235"]);
+    let mut source = open(&once(&[&path]), 1, &store);
+    source[0].ack(&handled(&path, 1234)).unwrap();
+    let (rest, _) = drain(&mut open(&once(&[&path]), 1, &store)[0]);
+    assert_eq!(rest, first[1234..]);
+    // Fewer rows than were read: another file of that name.
+    fs::write(&path, rows(&[(None, "one"), (None, ""), (Some("T"), "two")])).unwrap();
+    let (other, _) = drain(&mut open(&once(&[&path]), 1, &store)[0]);
+    assert_eq!(
+        (bodies(&other), places(&other)),
+        (vec!["one", "two"], vec!["0 1".into(), "2 3".into()])
+    );
+    assert_eq!(*other[0].place.stream, *format!("{}#2", path.display()));
+}
+
+#[test]
+fn a_file_of_rows_that_grows_is_read_once_it_is_whole_and_then_what_is_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.parquet");
+    let whole = rows(&[(None, "one"), (None, "two")]);
+    fs::write(&path, &whole[..whole.len() - 9]).unwrap();
+    let settings = LogSettings {
+        follow: true,
+        ..once(&[folder.path()])
+    };
+    let source = &mut open(&settings, 1, &Arc::default())[0];
+    assert!(follow(source, 0).is_empty());
+    append(&path, ""); // As it is: nothing new.
+    File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(&whole[whole.len() - 9..])
+        .unwrap();
+    assert_eq!(bodies(&follow(source, 2)), ["one", "two"]);
+    let more = rows(&[(None, "one"), (None, "two"), (None, "three, which is longer")]);
+    assert!(more.len() > whole.len());
+    fs::write(&path, more).unwrap();
+    assert_eq!(bodies(&follow(source, 1)), ["three, which is longer"]);
+}
+
+#[test]
+fn a_followed_file_is_what_it_turns_out_to_be_when_it_has_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let packed = gzip("one\ntwo\n");
+    fs::write(&path, &packed[..1]).unwrap();
+    let settings = LogSettings {
+        follow: true,
+        ..once(&[folder.path()])
+    };
+    let source = &mut open(&settings, 1, &Arc::default())[0];
+    assert!(follow(source, 0).is_empty());
+    File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .write_all(&packed[1..])
+        .unwrap();
+    assert_eq!(bodies(&follow(source, 2)), ["one", "two"]);
+}
+
+#[test]
+fn marks_are_no_part_of_a_body_and_other_encodings_and_links_are_told_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("a"), "\u{feff}{\"n\":1}\n{\"n\":2}\n").unwrap();
+    fs::write(at("b"), "\u{feff}\n\u{feff}{\"topic\":\"T\",\"value\":\"{}\"}\n").unwrap();
+    fs::write(
+        at("c"),
+        "{}\n"
+            .encode_utf16()
+            .flat_map(u16::to_be_bytes)
+            .collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    fs::write(at("d"), b"BZh91AY&SY").unwrap();
+    std::os::unix::fs::symlink(folder.path(), at("e")).unwrap();
+    let (batch, errors) = drain(&mut open(&once(&[folder.path()]), 1, &Arc::default())[0]);
+    assert_eq!(bodies(&batch), ["{\"n\":1}", "{\"n\":2}", "{}"]);
+    assert_eq!(batch[2].topic.as_deref(), Some("T"));
+    let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    for (name, what) in [("c", "UTF-16BE"), ("d", "bzip2"), ("e", "leads to")] {
+        let start = format!("`{}` ", at(name).display());
+        assert!(
+            told.iter()
+                .any(|told| told.starts_with(&start) && told.contains(what)),
+            "{told:?}"
+        );
+    }
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
+fn a_pipe_is_refused_where_records_may_have_to_be_read_again_and_read_where_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let error = log::open(
+        &once(&[&path]),
+        0..1,
+        1,
+        Arc::<Memory>::default(),
+        Extent::default(),
+    )
+    .err()
+    .unwrap();
+    assert!(error.to_string().contains("only once"), "{error}");
+    let writing = path.clone();
+    let writer = std::thread::spawn(move || fs::write(writing, gzip("one\ntwo\n")).unwrap());
+    let (batch, errors) = drain(&mut log::read_once([path]).unwrap());
+    writer.join().unwrap();
+    assert_eq!(bodies(&batch), ["one", "two"]);
+    assert!(errors.is_empty());
+}

@@ -396,3 +396,107 @@ fn the_end_of_a_journal_and_of_a_listing_is_told_and_whether_it_is_all() {
     let error = Queue::open(&[events(path("nowhere"))], 0, 1).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
+
+/// A pipe at `path`, and a thread that writes `content` into it.
+fn piped(path: &Path, content: Vec<u8>) -> thread::JoinHandle<()> {
+    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+    let path = path.to_owned();
+    thread::spawn(move || fs::write(path, content).unwrap())
+}
+
+#[test]
+fn a_pipe_that_is_named_is_read_whatever_comes_through_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = text_of("night-c-events.ndjson.gz");
+    let contents = [
+        ("plain", text.clone()),
+        ("gzip", gzip(&text)),
+        ("zstd", zstd::encode_all(&*text, 1).unwrap()),
+    ];
+    for (name, content) in contents {
+        for kind in [Kind::Event, Kind::Journal, Kind::Listing { at: None }] {
+            let path = folder.path().join(format!("{name} {kind:?}"));
+            let writer = piped(&path, content.clone());
+            let all = read(&Queue::open(&[input(&path, kind)], 0, 1).unwrap());
+            writer.join().unwrap();
+            assert_eq!(bodies(&all), lines_of(&text), "{name}");
+            assert_eq!(all.lines[7].2, Some(8));
+            assert_eq!(all.ends.len(), usize::from(kind != Kind::Event));
+        }
+    }
+    let path = folder.path().join("rows");
+    let strings: ArrayRef = Arc::new(StringArray::from(vec!["{}"]));
+    let writer = piped(&path, parquet(vec![("value", strings)]));
+    let all = read(&Queue::open(&[events(&path)], 0, 1).unwrap());
+    writer.join().unwrap();
+    assert!(all.lines.is_empty() && all.errors[0].to_string().contains("write it to a file"));
+    // In a folder nobody has asked for it: it would be waited for, perhaps for ever.
+    let all = read(&Queue::open(&[events(folder.path())], 0, 1).unwrap());
+    assert_eq!(all.errors.len(), 10, "{:?}", all.errors);
+}
+
+#[test]
+fn what_is_not_read_is_told_by_name_once_and_the_others_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = "{\"a\": 1}\n";
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(path("marked"), [b"\xff\xfe", &*wide].concat()).unwrap();
+    fs::write(path("wide"), &wide).unwrap();
+    fs::write(path("wide.gz"), gzip(&wide)).unwrap();
+    fs::write(path("twice.gz"), gzip(&gzip(text.as_bytes()))).unwrap();
+    fs::write(path("xz"), b"\xfd7zXZ\0\0\x04").unwrap();
+    fs::write(path("good"), text).unwrap();
+    std::os::unix::fs::symlink(folder.path(), path("loop")).unwrap();
+    std::os::unix::fs::symlink("nowhere", path("dangling")).unwrap();
+    let all = read(&Queue::open(&[events(folder.path())], 0, 1).unwrap());
+    assert_eq!(bodies(&all), ["{\"a\": 1}"]);
+    for (name, what) in [
+        ("marked", "UTF-16"),
+        ("wide", "UTF-16LE"),
+        ("wide.gz", "UTF-16LE"),
+        ("twice.gz", "packed twice"),
+        ("xz", "xz -d"),
+        ("loop", "leads to"),
+        ("dangling", "nowhere"),
+    ] {
+        let start = format!("`{}` ", path(name).display());
+        let told: Vec<String> = all.errors.iter().map(ToString::to_string).collect();
+        let told: Vec<&String> = told.iter().filter(|error| error.starts_with(&start)).collect();
+        assert!(told.len() == 1 && told[0].contains(what), "{name}: {told:?}");
+    }
+    assert_eq!(all.errors.len(), 7);
+    assert!(
+        all.errors
+            .iter()
+            .all(|error| matches!(error, SourceError::LeftOut { .. }))
+    );
+}
+
+#[test]
+fn long_windows_are_read_and_what_is_behind_a_gzip_is_as_for_gzip() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let long = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/cases/zstd-long28/a.zst");
+    let all = read(&Queue::open(&[events(long)], 0, 1).unwrap());
+    assert_eq!((all.lines.len(), all.errors.len()), (3, 0), "{:?}", all.errors);
+
+    let (one, two) = (gzip(b"one\n"), gzip(b"two\n"));
+    for (name, parts, lines, errors) in [
+        ("zeros", vec![&one[..], &[0; 512]], vec!["one"], 0),
+        ("garbage", vec![&one, b"garbage"], vec!["one"], 1),
+        ("padded", vec![&one, &[0; 100], &two], vec!["one", "two"], 0),
+    ] {
+        fs::write(path(name), parts.concat()).unwrap();
+        let all = read(&Queue::open(&[input(path(name), Kind::Journal)], 0, 1).unwrap());
+        assert_eq!(bodies(&all), lines, "{name}");
+        assert_eq!(all.errors.len(), errors, "{name}");
+        assert!(
+            all.errors
+                .iter()
+                .all(|error| matches!(error, SourceError::Odd { .. }))
+        );
+        assert_eq!(all.ends, [(name.to_owned(), End::Whole)]);
+    }
+}

@@ -113,7 +113,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     };
     if let Some(error) = cause.downcast_ref::<SourceError>() {
         return match error {
-            SourceError::File { .. } => Some(Exit::Problems),
+            error if error.is_partial() => Some(Exit::Problems),
             other => Some(transient(other.is_transient())),
         };
     }

@@ -27,7 +27,7 @@ use std::{
 /// Arguments of `dbb replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Recorded events: files or folders, plain, gzip, zstd or Parquet
+    /// Recorded events: files, folders or `-` for standard input; plain, gzip, zstd or Parquet
     #[arg(value_name = "LOG", required_unless_present_any = ["journal", "listing"])]
     logs: Vec<PathBuf>,
     /// A change journal of Rucio's table of replicas; may be repeated
@@ -51,9 +51,12 @@ pub struct ReplayArgs {
     /// A question about the views at the end, whose answer is printed: `select rse, files from rse_usage`
     #[arg(long, value_name = "STATEMENT")]
     sql: Option<String>,
-    /// The folder for the distinct events themselves, by RSE; an archive that is there is replaced
+    /// The folder for the distinct events themselves, by RSE; one that holds an archive already is refused
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
+    /// Replace the archive that is there, once the new one is complete
+    #[arg(long, requires = "archive")]
+    archive_replace: bool,
     /// Most events in a file of the archive
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     archive_rows: u32,
@@ -117,6 +120,7 @@ fn options(args: &ReplayArgs) -> anyhow::Result<ReplayOptions> {
         format: args.format,
         archive: args.archive.as_ref().map(|folder| ArchiveOptions {
             folder: folder.clone(),
+            replaces: args.archive_replace,
             rows: args.archive_rows as usize,
             format: args.archive_format,
         }),
@@ -203,7 +207,8 @@ fn policies(args: &ReplayArgs) -> anyhow::Result<Vec<Policy>> {
         )
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let policies: Vec<Policy> = serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    let policies: Vec<Policy> =
+        serde_saphyr::from_str(dbb_events::without_mark(&text)).map_err(|error| wrong(error.to_string()))?;
     placement::check(&policies).map_err(|error| wrong(error.to_string()))?;
     Ok(policies)
 }

@@ -7,7 +7,10 @@ use dbb_events::{
 };
 use dbb_operators::mapping::{Mapping, Route};
 use dbb_sinks::sheet::{Replica, Sheet};
-use dbb_sources::replay::{End, Input, Kind, Queue, Reader};
+use dbb_sources::{
+    SourceError,
+    replay::{End, Input, Kind, Queue, Reader},
+};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 
@@ -47,7 +50,15 @@ pub fn read(path: &Path, rse: Option<&str>, mapping: &Mapping, sheet: &mut Sheet
     let mut rows = Rows::default();
     let mut at = None;
     let mut buffer = Vec::new();
-    while let Some(block) = reader.next_block(&mut buffer)? {
+    loop {
+        let block = match reader.next_block(&mut buffer) {
+            Err(error @ SourceError::Odd { .. }) => {
+                tracing::warn!(%error, "a listing is odd");
+                continue;
+            }
+            block => block?,
+        };
+        let Some(block) = block else { break };
         if block.end == Some(End::Cut) {
             bail!("`{}` is damaged: not all of it could be read", path.display());
         }

@@ -22,6 +22,38 @@ pub enum ReplayError {
         /// What was found in it.
         holds: String,
     },
+    /// The archive would be put where one is already.
+    #[error(
+        "`{path}` holds an archive already (`{holds}`), which is left as it is: name another folder, or ask for \
+         --archive-replace"
+    )]
+    ArchiveThere {
+        /// The folder.
+        path: PathBuf,
+        /// What was found in it.
+        holds: String,
+    },
+    /// Another process makes the same archive.
+    #[error("the archive `{path}` is being made by another dbb")]
+    BeingMade {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is on the disk is not what workers say they have written.
+    #[error(
+        "{written} events were written to the archive, and {counted} are on the disk, in {files} files: nothing is put \
+         at `{path}`"
+    )]
+    Miscounted {
+        /// The folder.
+        path: PathBuf,
+        /// Events that workers have written.
+        written: u64,
+        /// Events in files.
+        counted: u64,
+        /// The files.
+        files: u64,
+    },
     /// A worker, or a thread of one, ended before its time.
     #[error("{0}")]
     Ended(String),

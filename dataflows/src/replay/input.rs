@@ -19,6 +19,7 @@ use dbb_operators::{
     facts::{Told, Wanted},
     tell::{Teller, Untold},
     tell_table::{CATALOGUE_LAG_US, JournalTeller, ListingProblem, ListingTeller},
+    views::wide::MAX_FILE_BYTES,
 };
 use dbb_sources::{
     SourceError,
@@ -272,6 +273,10 @@ impl Digest {
             };
             self.find(finding, at, first);
         }
+        if let Some(bytes) = glimpse.bytes.filter(|bytes| *bytes > MAX_FILE_BYTES) {
+            let first = format!("{}: {bytes} bytes", at.told());
+            self.find(Finding::TooLarge, at, first);
+        }
         if let Some(packer) = &mut self.packer {
             packer.push(&Entry {
                 event: glimpse.identity(body),
@@ -298,8 +303,15 @@ impl Digest {
 
     fn damaged(&mut self, error: &SourceError) {
         let first = super::error::told(error);
+        let finding = match error {
+            SourceError::LeftOut { .. } => Finding::LeftOut,
+            SourceError::Odd { .. } => Finding::Odd,
+            _ => Finding::Damaged,
+        };
+        // Each by name: the report has the first of each kind.
+        tracing::warn!("{first}");
         let found = Found::new(String::new(), 0, first);
-        Found::merge(&mut self.found, Finding::Damaged, found);
+        Found::merge(&mut self.found, finding, found);
     }
 
     fn find(&mut self, finding: Finding, at: &At<'_>, first: String) {

@@ -30,7 +30,7 @@ use crate::{
     runtime::Control,
     views::ViewSettings,
 };
-use archive::files::Making;
+use archive::making::Making;
 use dbb_operators::publish::{Published, Publisher};
 use dbb_sources::replay::Queue;
 use report::Progress;
@@ -69,7 +69,7 @@ pub fn run(options: &ReplayOptions) -> anyhow::Result<Replayed> {
     }
     let making = match &options.archive {
         Some(archive) => {
-            let making = Making::at(&archive.folder)?;
+            let mut making = Making::at(&archive.folder, archive.replaces)?;
             // The others write only once they are connected to the first.
             if first {
                 making.begin()?;
@@ -188,7 +188,18 @@ fn write(options: &ReplayOptions, making: Option<&Making>, replayed: &Replayed) 
         let tables = wanted.filter_map(|name| Some((*name, views.tables.get(name)?)));
         output::write(folder, options.format, tables)?;
     }
-    if let Some(making) = making {
+    if let (Some(making), Some(archive)) = (making, &options.archive) {
+        let counted = making.count(archive.format)?;
+        let (written, files) = replayed.report.archived.unwrap_or_default();
+        if (written, files) != (counted.events, counted.files) {
+            return Err(ReplayError::Miscounted {
+                path: archive.folder.clone(),
+                written,
+                counted: counted.events,
+                files: counted.files,
+            }
+            .into());
+        }
         making.complete()?;
     }
     Ok(())

@@ -78,8 +78,10 @@ impl ReplayOptions {
 /// The archive.
 #[derive(Debug, Clone)]
 pub struct ArchiveOptions {
-    /// The folder, which is replaced.
+    /// The folder, which holds no archive yet.
     pub folder: PathBuf,
+    /// Or else the one it holds is replaced, once the new one is complete.
+    pub replaces: bool,
     /// Most events in a file.
     pub rows: usize,
     /// The form of its files.

@@ -17,8 +17,14 @@ use std::{
 pub enum Finding {
     /// A file that ends in the middle, or is damaged.
     Damaged,
+    /// A file or folder that is not read at all.
+    LeftOut,
+    /// A file of which all was read, and about which something is odd.
+    Odd,
     /// A line or row that could not be read.
     Unreadable,
+    /// A size that no file has; it is taken for one that is not told.
+    TooLarge,
     /// An event of a type that nobody knows.
     UnknownType,
     /// An RSE without a name.
@@ -46,7 +52,10 @@ impl Finding {
     pub fn told(self, count: u64) -> String {
         let (one, many) = match self {
             Finding::Damaged => ("damaged or truncated file", "damaged or truncated files"),
+            Finding::LeftOut => ("path that is not read", "paths that are not read"),
+            Finding::Odd => ("odd file", "odd files"),
             Finding::Unreadable => ("unreadable line", "unreadable lines"),
+            Finding::TooLarge => ("size that no file has", "sizes that no files have"),
             Finding::UnknownType => ("event of an unknown type", "events of unknown types"),
             Finding::UnknownRse => ("row of an unknown RSE", "rows of unknown RSEs"),
             Finding::UnknownState => ("row in an unknown state", "rows in unknown states"),

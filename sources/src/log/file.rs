@@ -1,15 +1,16 @@
 //! File: one recorded file, read block by block, and looked at again when it is followed.
 
 use super::lines::{Line, Lines};
-use crate::{Partition, SourceError};
+use crate::{
+    Partition, SourceError,
+    format::{Format, HEAD, Headed, Row, Rows, Unpacked, not_lines},
+};
 use bytes::Bytes;
 use dbb_events::{Place, Received, decode_record};
-use flate2::bufread::MultiGzDecoder;
 use std::{
     borrow::Cow,
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, BufReader, Read, Seek},
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -47,6 +48,8 @@ pub(super) struct LogFile {
     fault: Option<io::Error>,
     max_line_bytes: usize,
     follow: bool,
+    /// All is read, and this is odd about it.
+    oddity: Option<&'static str>,
     /// Its size when its end was reached, in bytes as stored.
     size_at_end: u64,
     /// When it was noticed that another file, or none, is at its path.
@@ -56,42 +59,25 @@ pub(super) struct LogFile {
 }
 
 enum Reader {
-    Plain(File),
-    Gzip(Box<MultiGzDecoder<BufReader<File>>>),
-    Zstd(zstd::stream::read::Decoder<'static, BufReader<File>>),
+    Text(Unpacked<Headed>),
+    Rows(Box<Rows>),
 }
 
 impl Reader {
-    /// Opens by what the file begins with; its name says nothing.
-    fn open(path: &Path) -> io::Result<(Self, Identity)> {
-        let mut file = File::open(path)?;
+    /// Opens by what the file begins with; of rows, from number `from` on.
+    fn open(path: &Path, from: u64) -> io::Result<(Self, Identity, u64)> {
+        let (file, head) = Headed::open(path)?;
         let metadata = file.metadata()?;
-        let mut magic = Vec::with_capacity(4);
-        (&mut file).take(4).read_to_end(&mut magic)?;
-        file.rewind()?;
-        let reader = match magic[..] {
-            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(buffered(file)))),
-            // A frame, or one to be skipped, as parallel compressors write first.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                Self::Zstd(zstd::stream::read::Decoder::with_buffer(buffered(file))?)
+        let unsupported = |why: String| io::Error::new(io::ErrorKind::Unsupported, why);
+        let reader = match Format::of(&head).map_err(unsupported)? {
+            Format::Parquet => {
+                let why = "it is Parquet, whose end must be read first: write it to a file";
+                let file = file.into_file().ok_or_else(|| unsupported(why.into()))?;
+                Self::Rows(Box::new(Rows::new(file, metadata.size(), from, true)?))
             }
-            _ => Self::Plain(file),
+            format => Self::Text(Unpacked::new(format, file)?),
         };
-        Ok((reader, (metadata.dev(), metadata.ino())))
-    }
-}
-
-fn buffered(file: File) -> BufReader<File> {
-    BufReader::with_capacity(256 * 1024, file)
-}
-
-impl Read for Reader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(file) => file.read(buffer),
-            Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Zstd(decoder) => decoder.read(buffer),
-        }
+        Ok((reader, (metadata.dev(), metadata.ino()), metadata.size()))
     }
 }
 
@@ -112,6 +98,7 @@ impl LogFile {
             reader: None,
             lines: Lines::new(max_line_bytes, from),
             fault: None,
+            oddity: None,
             max_line_bytes,
             follow,
             size_at_end: 0,
@@ -143,29 +130,67 @@ impl LogFile {
         if let Some(error) = self.fault.take() {
             return self.fail(error);
         }
+        if let Some(what) = self.oddity.take() {
+            return Err(SourceError::Odd {
+                path: self.path.display().to_string(),
+                what: what.into(),
+            });
+        }
         if self.reader.is_none() {
-            let (reader, identity) = Reader::open(&self.path).map_err(|error| self.error(error))?;
+            let (reader, identity, size) = match Reader::open(&self.path, self.next()) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    self.size_at_end = fs::metadata(&self.path).map_or(0, |metadata| metadata.size());
+                    return self.fail(error);
+                }
+            };
             if self.follow && identity != self.identity {
                 // Replaced since it was found: the listing will find the new one.
                 self.gone = true;
                 return Ok(Progress::End);
             }
+            self.size_at_end = size;
             self.reader = Some(reader);
         }
-        let Some(reader) = &mut self.reader else {
+        match &mut self.reader {
+            Some(Reader::Text(_)) => self.read_text(batch, full),
+            Some(Reader::Rows(_)) => self.read_rows(batch, full),
+            None => Ok(Progress::End),
+        }
+    }
+
+    fn read_text(&mut self, batch: &mut Vec<Received>, full: usize) -> Result<Progress, SourceError> {
+        let Some(Reader::Text(text)) = &mut self.reader else {
             return Ok(Progress::End);
         };
         // Taken before the reading, so that what is appended meanwhile is noticed.
-        let size = size_of(reader);
-        let read = self.lines.fill(reader);
+        let size = size_of(text);
+        let begins = self.lines.end() == 0;
+        let read = self.lines.fill(text);
+        if begins && let Some(why) = not_lines(self.lines.read_ahead(HEAD)) {
+            self.reopen_from(self.next());
+            return self.fail(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
         match read {
             Ok(0) => {
                 self.size_at_end = size;
+                let oddity = text.oddity();
+                let is_packed = !matches!(text, Unpacked::Plain(_));
                 if !self.follow || self.gone {
                     if let Some(line) = self.lines.rest() {
                         self.push(line, batch);
                     }
                     self.reader = None;
+                    if oddity.is_some() {
+                        self.oddity = oddity;
+                        return Ok(Progress::More);
+                    }
+                } else if let Some(what) = oddity {
+                    warn!(file = %self.path.display(), what, "a file is odd");
+                }
+                if is_packed && self.lines.offset() == self.lines.end() {
+                    // It is unpacked from its beginning when it has grown: no need to keep its window until then.
+                    self.reopen_from(self.next());
                 }
                 Ok(Progress::End)
             }
@@ -181,11 +206,38 @@ impl LogFile {
         }
     }
 
+    fn read_rows(&mut self, batch: &mut Vec<Received>, full: usize) -> Result<Progress, SourceError> {
+        let Some(Reader::Rows(mut rows)) = self.reader.take() else {
+            return Ok(Progress::End);
+        };
+        loop {
+            if batch.len() >= full {
+                self.reader = Some(Reader::Rows(rows));
+                return Ok(Progress::More);
+            }
+            let next = rows
+                .next_row()
+                .map(|row| row.map(|row| self.push_row(&row, batch)));
+            self.lines.pass_to(rows.row());
+            match next {
+                Ok(Some(())) => {}
+                Ok(None) => return Ok(Progress::End),
+                Err(error) => {
+                    self.fault = Some(error);
+                    return Ok(Progress::More);
+                }
+            }
+        }
+    }
+
     /// After the lines before a fault are handed out: is it the end, or only the end so far?
     fn fail(&self, error: io::Error) -> Result<Progress, SourceError> {
         if error.kind() == io::ErrorKind::UnexpectedEof && self.follow && !self.gone {
             // Still being written, it seems: read again from its beginning when it has grown.
-            warn!(file = %self.path.display(), "compressed file ends early: waiting for the rest");
+            warn!(
+                file = %self.path.display(), %error,
+                "a file ends early and cannot be followed while it grows: waiting for the rest"
+            );
             return Ok(Progress::End);
         }
         Err(self.error(error))
@@ -211,12 +263,13 @@ impl LogFile {
                 .and_then(|at| SystemTime::now().duration_since(at).ok());
             // With part of a line read, closing would mean reading all of it again.
             if age.is_some_and(|age| age > CLOSE_AFTER) && self.lines.offset() == self.lines.end() {
-                self.reopen_from(self.lines.offset());
+                self.reopen_from(self.next());
             }
             return false;
         }
-        if !matches!(self.reader, Some(Reader::Plain(_)) | None) {
-            self.reopen_from(self.lines.offset());
+        // What it is may be told by more than there was.
+        if !self.is_plain() || self.lines.end() < HEAD as u64 {
+            self.reopen_from(self.next());
         }
         true
     }
@@ -237,13 +290,16 @@ impl LogFile {
             self.gone = true;
             return true;
         }
-        matches!(reader, Reader::Plain(_)) && size_of(reader) > self.size_at_end
+        matches!(reader, Reader::Text(plain @ Unpacked::Plain(_)) if size_of(plain) > self.size_at_end)
     }
 
     fn is_cut_short(&self) -> bool {
-        self.reader
-            .as_ref()
-            .is_some_and(|reader| size_of(reader) < self.size_at_end)
+        matches!(&self.reader, Some(Reader::Text(text)) if size_of(text) < self.size_at_end)
+    }
+
+    /// True for a plain file that is open.
+    fn is_plain(&self) -> bool {
+        matches!(self.reader, Some(Reader::Text(Unpacked::Plain(_))))
     }
 
     fn reopen_from(&mut self, from: u64) {
@@ -264,14 +320,33 @@ impl LogFile {
 
     fn push(&mut self, line: Line, batch: &mut Vec<Received>) {
         let recorded = decode_record(&line.bytes);
-        if recorded.body.is_empty() && recorded.topic.is_none() {
-            return;
-        }
         let body = match recorded.body {
             Cow::Borrowed(body) => line.bytes.slice_ref(body),
             Cow::Owned(body) => Bytes::from(body),
         };
-        let topic = recorded.topic.map(|topic| match self.topics.get(&*topic) {
+        self.record(recorded.topic.as_deref(), body, (line.offset, line.number), batch);
+    }
+
+    fn push_row(&mut self, row: &Row<'_>, batch: &mut Vec<Received>) {
+        // As of a line that is too long, the first bytes are enough to say what it was.
+        let body = &row.body[..row.body.len().min(self.max_line_bytes)];
+        let at = (row.number, row.number + 1);
+        match row.topic {
+            Some(topic) => self.record(Some(topic), Bytes::copy_from_slice(body), at, batch),
+            None => {
+                let recorded = decode_record(body);
+                let body = Bytes::from(recorded.body.into_owned());
+                self.record(recorded.topic.as_deref(), body, at, batch);
+            }
+        }
+    }
+
+    /// Appends one record, unless it says nothing; `at` is its offset and its line.
+    fn record(&mut self, topic: Option<&str>, body: Bytes, at: (u64, u64), batch: &mut Vec<Received>) {
+        if body.is_empty() && topic.is_none() {
+            return;
+        }
+        let topic = topic.map(|topic| match self.topics.get(topic) {
             Some(known) => known.clone(),
             None => {
                 // As many topics as lines would be a recording of something else.
@@ -286,8 +361,8 @@ impl LogFile {
         let place = Place {
             stream: self.stream.clone(),
             partition: 0,
-            offset: line.offset,
-            line: Some(line.number),
+            offset: at.0,
+            line: Some(at.1),
         };
         batch.push(Received {
             place,
@@ -299,23 +374,24 @@ impl LogFile {
     }
 
     fn error(&self, error: io::Error) -> SourceError {
-        let detail = format!(
-            "at byte {} of its text, line {}: {error}",
-            self.lines.end(),
-            self.lines.number()
-        );
+        let path = self.path.display().to_string();
+        if error.kind() == io::ErrorKind::Unsupported {
+            let why = error.to_string();
+            return SourceError::LeftOut { path, why };
+        }
+        let detail = match self.lines.end() {
+            // Not opened, or rows, of which the error tells how many were read.
+            0 => error.to_string(),
+            end => format!("at byte {end} of its text, line {}: {error}", self.lines.number()),
+        };
         SourceError::File {
-            path: self.path.display().to_string(),
+            path,
             source: io::Error::new(error.kind(), detail),
         }
     }
 }
 
-fn size_of(reader: &Reader) -> u64 {
-    let file = match reader {
-        Reader::Plain(file) => file,
-        Reader::Gzip(decoder) => decoder.get_ref().get_ref(),
-        Reader::Zstd(decoder) => decoder.get_ref().get_ref(),
-    };
-    file.metadata().map_or(0, |metadata| metadata.size())
+fn size_of(text: &Unpacked<Headed>) -> u64 {
+    let metadata = text.file().and_then(|file| file.metadata().ok());
+    metadata.map_or(0, |metadata| metadata.size())
 }

@@ -65,6 +65,16 @@ impl Lines {
         self.offset.max(self.from)
     }
 
+    /// Nothing that begins before `position` is handed out any more.
+    pub(super) fn pass_to(&mut self, position: u64) {
+        self.from = position;
+    }
+
+    /// The first bytes, at most `bytes` of them, of what is not handed out.
+    pub(super) fn read_ahead(&self, bytes: usize) -> &[u8] {
+        &self.block[..self.block.len().min(bytes)]
+    }
+
     /// Bytes read so far.
     pub(super) fn end(&self) -> u64 {
         self.offset + self.block.len() as u64

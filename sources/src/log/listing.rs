@@ -4,11 +4,14 @@ use super::{
     LOOK_EVERY, LogSettings,
     file::{Identity, LogFile},
 };
-use crate::{Begin, Gap, Offsets, Partition, SourceError};
+use crate::{
+    Begin, Gap, Offsets, Partition, SourceError,
+    format::{Format, Headed, count_rows},
+    paths::{Found, meant},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
     ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -41,6 +44,10 @@ pub(super) struct Listing {
     /// Found and not yet taken over by their worker.
     found: Vec<(usize, LogFile)>,
     scanned: Instant,
+    /// What is not read, and was told.
+    left_out: BTreeSet<PathBuf>,
+    /// To be told.
+    failures: Vec<SourceError>,
 }
 
 impl Listing {
@@ -64,17 +71,34 @@ impl Listing {
             others: BTreeMap::new(),
             found: Vec::new(),
             scanned: Instant::now(),
+            left_out: BTreeSet::new(),
+            failures: Vec::new(),
         }
     }
 
     /// The files there are at the start, by worker.
-    pub(super) fn first(&mut self) -> Result<BTreeMap<usize, Vec<LogFile>>, SourceError> {
-        let mut paths = BTreeSet::new();
+    ///
+    /// # Errors
+    ///
+    /// A path that cannot be looked at; a pipe, unless `takes_pipes`.
+    pub(super) fn first(&mut self, takes_pipes: bool) -> Result<BTreeMap<usize, Vec<LogFile>>, SourceError> {
+        let mut found = Found::default();
         for path in &self.settings.paths {
-            files_below(path, true, &mut paths).map_err(|error| {
+            let path = meant(path);
+            found.look(path).map_err(|error| {
                 SourceError::Configuration(format!("cannot read log files at `{}`: {error}", path.display()))
             })?;
         }
+        if let Some(pipe) = found.pipes.first().filter(|_| !takes_pipes) {
+            return Err(SourceError::Configuration(format!(
+                "`{}` can be read only once, and what is under way when dbb ends must be read again: write it to a file, \
+                 or read it with `dbb replay` or `dbb check`",
+                pipe.display()
+            )));
+        }
+        self.leave_out(found.left_out);
+        let mut paths = found.files;
+        paths.append(&mut found.pipes);
         let mut files: BTreeMap<usize, Vec<LogFile>> = BTreeMap::new();
         for (index, path) in paths.into_iter().enumerate() {
             let worker = index % self.peers;
@@ -116,6 +140,21 @@ impl Listing {
         std::mem::take(&mut self.gaps)
     }
 
+    /// Notes what is not read, to be told once, by one process for all.
+    fn leave_out(&mut self, left_out: BTreeMap<PathBuf, String>) {
+        for (path, why) in left_out {
+            if self.workers.contains(&0) && self.left_out.insert(path.clone()) {
+                let path = path.display().to_string();
+                self.failures.push(SourceError::LeftOut { path, why });
+            }
+        }
+    }
+
+    /// What is not read, found since the last call.
+    pub(super) fn take_failures(&mut self) -> Vec<SourceError> {
+        std::mem::take(&mut self.failures)
+    }
+
     /// The files that have come since, for `worker`.
     pub(super) fn found_for(&mut self, worker: usize) -> Vec<LogFile> {
         if self.scanned.elapsed() >= LOOK_EVERY * SCAN_EVERY {
@@ -137,15 +176,16 @@ impl Listing {
     }
 
     fn scan(&mut self) {
-        let mut paths = BTreeSet::new();
+        let mut found = Found::default();
         for path in &self.settings.paths {
-            if let Err(error) = files_below(path, true, &mut paths)
+            if let Err(error) = found.look(meant(path))
                 && error.kind() != io::ErrorKind::NotFound
             {
                 warn!(path = %path.display(), %error, "could not look for new files");
             }
         }
-        for path in paths {
+        self.leave_out(found.left_out);
+        for path in found.files {
             let Some(identity) = identity_of(&path) else {
                 continue;
             };
@@ -205,7 +245,7 @@ impl Listing {
             stream: stream(name, generation),
             partition: 0,
         };
-        if is_plain_and_shorter(path, offset) {
+        if is_shorter(path, offset) {
             warn!(
                 file = name,
                 offset, "file is shorter than what was read of it: taken for a new one"
@@ -245,39 +285,20 @@ fn generation_of(stream: &str, name: &str) -> Option<u32> {
     }
 }
 
-/// All files at or below `path`, without hidden ones unless `path` itself is one.
-pub(crate) fn files_below(path: &Path, named: bool, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    if hidden && !named {
-        return Ok(());
-    }
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        for entry in fs::read_dir(path)? {
-            match files_below(&entry?.path(), false, files) {
-                // Removed while we looked, or a link to nowhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-        }
-    } else if metadata.is_file() {
-        files.insert(path.to_owned());
-    }
-    Ok(())
-}
-
 fn identity_of(path: &Path) -> Option<Identity> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
-fn is_plain_and_shorter(path: &Path, offset: u64) -> bool {
-    let mut magic = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut magic));
-    let compressed = magic.starts_with(&[0x1f, 0x8b])
-        || magic.ends_with(&[0xb5, 0x2f, 0xfd])
-        || magic.ends_with(&[0x2a, 0x4d, 0x18]);
-    read.is_ok() && !compressed && fs::metadata(path).is_ok_and(|metadata| metadata.size() < offset)
+/// True if less is at `path` than was read of it; of what is packed nobody can tell.
+fn is_shorter(path: &Path, offset: u64) -> bool {
+    let Ok((file, head)) = Headed::open(path) else {
+        return false;
+    };
+    let now = match Format::of(&head) {
+        Ok(Format::Plain) => file.metadata().ok().map(|metadata| metadata.size()),
+        Ok(Format::Parquet) => file.into_file().and_then(|file| count_rows(file).ok()),
+        Ok(Format::Gzip | Format::Zstd) | Err(_) => None,
+    };
+    now.is_some_and(|now| now < offset)
 }

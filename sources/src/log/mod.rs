@@ -1,4 +1,4 @@
-//! Log: recorded events in files of one JSON document a line, plain, gzip or zstd.
+//! Log: recorded events in files of one JSON document a line, plain, gzip or zstd, or in the rows of Parquet.
 //!
 //! ```text
 //!   paths --> listing --> file --> blocks --> lines --> records
@@ -8,7 +8,8 @@
 //!
 //! In:    files and folders; bare bodies or `{"topic","key","value"}` lines.
 //! Out:   one record a line that is not blank, in the order of the file; its offset is the position of
-//!        the line's first byte in the uncompressed text. Files follow each other by name.
+//!        the line's first byte in the uncompressed text, or the number of rows before it. Files follow each other by
+//!        name.
 //! State: one open file; when following, each file that changed within the last hour. A record shares
 //!        the memory of the block it was read in.
 //!
@@ -23,7 +24,6 @@ use crate::{Begin, Extent, Gap, OffsetStore, Offsets, Partition, Polled, Source,
 use dbb_events::Received;
 use file::{LogFile, Progress};
 use listing::Listing;
-pub(crate) use listing::files_below;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -66,6 +66,31 @@ impl LogSettings {
     }
 }
 
+/// A source that reads `paths` once from the beginning and remembers nothing, pipes too.
+///
+/// # Errors
+///
+/// A path that cannot be looked at.
+pub fn read_once(paths: impl IntoIterator<Item = PathBuf>) -> Result<Box<dyn Source>, SourceError> {
+    let settings = LogSettings::of(paths);
+    let sources = opened(&settings, 0..1, 1, Arc::new(Nothing), Extent::default(), true)?;
+    let none = || SourceError::Configuration("no paths of log files are given".into());
+    sources.into_iter().next().ok_or_else(none)
+}
+
+/// Nothing is remembered.
+struct Nothing;
+
+impl OffsetStore for Nothing {
+    fn load(&self) -> Result<Offsets, String> {
+        Ok(Offsets::new())
+    }
+
+    fn store(&self, _handled: &Offsets) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// One source for each of `workers`, which are some of `peers` workers in all.
 ///
 /// The first file goes to the first worker, the second to the second, and so on; a file found later,
@@ -76,6 +101,17 @@ pub fn open(
     peers: usize,
     store: Arc<dyn OffsetStore>,
     extent: Extent,
+) -> Result<Vec<Box<dyn Source>>, SourceError> {
+    opened(settings, workers, peers, store, extent, false)
+}
+
+fn opened(
+    settings: &LogSettings,
+    workers: Range<usize>,
+    peers: usize,
+    store: Arc<dyn OffsetStore>,
+    extent: Extent,
+    takes_pipes: bool,
 ) -> Result<Vec<Box<dyn Source>>, SourceError> {
     if settings.paths.is_empty() {
         return Err(SourceError::Configuration(
@@ -96,7 +132,8 @@ pub fn open(
         Arc::clone(&stored),
         extent.begin.clone(),
     );
-    let mut files = listing.first()?;
+    let mut files = listing.first(takes_pipes)?;
+    let mut failures = listing.take_failures();
     let listing = Arc::new(Mutex::new(listing));
     let mut known = (*stored).clone();
     if let Begin::At(offsets) = &extent.begin {
@@ -115,7 +152,7 @@ pub fn open(
                 files: files.remove(&worker).unwrap_or_default().into(),
                 resting: Vec::new(),
                 looked: Instant::now(),
-                failures: VecDeque::new(),
+                failures: std::mem::take(&mut failures).into(),
                 known: Arc::clone(&known),
                 caught_up: false,
                 listing: listing.clone(),
@@ -159,7 +196,9 @@ impl LogSource {
                 self.resting.push(file);
             }
         }
-        self.files.extend(lock(&self.listing).found_for(self.worker));
+        let mut listing = lock(&self.listing);
+        self.files.extend(listing.found_for(self.worker));
+        self.failures.extend(listing.take_failures());
     }
 }
 

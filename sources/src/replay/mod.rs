@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   paths --> queue of parts --> any reader: blocks of whole lines, one part at a time
-//!               plain files in segments; gzip, zstd, Parquet, journals and listings whole
+//!               plain files in segments; gzip, zstd, Parquet, journals, listings and pipes whole
 //! ```
 //!
 //! In:    files and folders of events, replica journals and listings; what a file begins with tells its format.
@@ -10,10 +10,10 @@
 //! State: the list of parts; for each reader one open file, and the beginning of a line that is not read to its end.
 //!
 //! A file that is damaged is read up to the damage. That is an error of this file alone: `next_block` goes on
-//! with the others.
+//! with the others. What is not read at all, such as a link that leads nowhere, is told in the same way, once.
 
 mod columns;
-mod format;
+mod counted;
 mod lines;
 mod queue;
 mod text;
@@ -21,18 +21,21 @@ mod text;
 pub use lines::{Line, Lines};
 pub use queue::Queue;
 
-use crate::SourceError;
+use crate::{
+    SourceError,
+    format::{Format, Headed, Unpacked},
+};
 use columns::Columns;
+use counted::Counted;
 use dbb_events::Micros;
-use format::{Counted, Format, Unpacked};
-use queue::Part;
+use queue::{Part, Stored};
 use std::{fs::File, io, path::PathBuf, sync::Arc};
 use text::Text;
 
 /// What is to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// A file, or a folder that is read with all below it; hidden files are left out.
+    /// A file, a pipe (`-` is standard input), or a folder that is read with all below it; hidden files are left out.
     pub path: PathBuf,
     /// What its lines are.
     pub kind: Kind,
@@ -103,7 +106,7 @@ struct Open {
 
 #[derive(Debug)]
 enum Content {
-    Text(Box<Text<Unpacked>>),
+    Text(Box<Text<Unpacked<Counted>>>),
     Rows(Box<Columns>),
 }
 
@@ -129,12 +132,17 @@ impl Reader {
     /// # Errors
     ///
     /// [`SourceError::File`] tells which file is damaged, where, and what is lost; the next call goes on
-    /// with the next file.
+    /// with the next file. [`SourceError::LeftOut`] tells what is not read at all, [`SourceError::Odd`] what is odd
+    /// about a file that was read.
     pub fn next_block(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Block>, SourceError> {
         loop {
             buffer.clear();
             if let Some(block) = self.ended.take() {
                 return Ok(Some(block));
+            }
+            if let Some((path, why)) = self.queue.take_left_out() {
+                let path = path.display().to_string();
+                return Err(SourceError::LeftOut { path, why });
             }
             let open = match &mut self.open {
                 Some(open) => open,
@@ -163,8 +171,16 @@ impl Reader {
                     return Ok(Some(Block::new(file, kind, start, rows)));
                 }
                 Ok(None) => {
+                    let oddity = match &open.content {
+                        Content::Text(text) => text.oddity(),
+                        Content::Rows(_) => None,
+                    };
                     self.open = None;
                     self.end(&file, kind, End::Whole);
+                    if let Some(what) = oddity {
+                        let (path, what) = (file.to_string(), what.to_owned());
+                        return Err(SourceError::Odd { path, what });
+                    }
                 }
                 Err(error) => {
                     self.open = None;
@@ -203,20 +219,28 @@ impl Block {
 
 impl Open {
     fn new(part: &Part, queue: &Queue) -> io::Result<Self> {
-        let file = File::open(&part.path)?;
+        let unsupported = |why: &str| io::Error::new(io::ErrorKind::Unsupported, why.to_owned());
         let count = queue.count();
-        let content = match part.format {
-            Format::Parquet => {
+        let content = match &part.stored {
+            Stored::Refused(why) => return Err(unsupported(why)),
+            Stored::As(Format::Parquet) => {
+                let file = File::open(&part.path)?;
                 let columns = Columns::new(file, part.size, count, queue.limits.block)?;
                 Content::Rows(Box::new(columns))
             }
-            Format::Plain => {
+            Stored::As(Format::Plain) => {
                 let (from, to) = part.span;
-                let file = Counted::new(file, count);
-                Content::Text(Box::new(Text::segment(file, from..to, queue.limits)?))
+                let text = Text::segment(&part.path, count, from..to, queue.limits)?;
+                Content::Text(Box::new(text))
             }
-            packed => {
-                let reader = Unpacked::new(packed, Counted::new(file, count))?;
+            Stored::As(_) | Stored::Once => {
+                let (file, head) = Headed::open(&part.path)?;
+                let format = Format::of(&head).map_err(|why| unsupported(&why))?;
+                if format == Format::Parquet {
+                    let why = "it is Parquet, whose end must be read first: write it to a file";
+                    return Err(unsupported(why));
+                }
+                let reader = Unpacked::new(format, Counted::new(file, count))?;
                 Content::Text(Box::new(Text::whole(reader, queue.limits)))
             }
         };
@@ -229,6 +253,12 @@ impl Open {
 }
 
 fn failed(file: &str, error: io::Error, lost: &str) -> SourceError {
+    if error.kind() == io::ErrorKind::Unsupported {
+        return SourceError::LeftOut {
+            path: file.to_owned(),
+            why: error.to_string(),
+        };
+    }
     SourceError::File {
         path: file.to_owned(),
         source: io::Error::new(error.kind(), format!("{error}; {lost}")),

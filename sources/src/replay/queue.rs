@@ -1,17 +1,21 @@
 //! Queue: which parts of which files there are, handed out one by one to whoever asks.
 //!
 //! In:    files and folders.
-//! Out:   parts: segments of plain event files, all other files whole.
+//! Out:   parts: segments of plain event files, all other files whole. What is not read, and why.
 //! State: the list of parts, and how many are handed out.
 
-use super::{Input, Kind, format::Format, text::Limits};
-use crate::{SourceError, log::files_below};
+use super::{Input, Kind, text::Limits};
+use crate::{
+    SourceError,
+    format::{Format, Headed},
+    paths::{Found, meant},
+};
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     fs,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -33,7 +37,20 @@ pub struct Queue {
     files: usize,
     bytes: u64,
     count: Arc<AtomicU64>,
+    /// What is not read, until it is told.
+    left_out: Mutex<Vec<(PathBuf, String)>>,
     pub(super) limits: Limits,
+}
+
+/// How a file is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// In this format.
+    As(Format),
+    /// In one that is known when it is opened, which can be done once.
+    Once,
+    /// In one that is not read: why.
+    Refused(String),
 }
 
 /// What one reader reads at a stretch.
@@ -42,7 +59,7 @@ pub(super) struct Part {
     pub(super) file: Arc<str>,
     pub(super) path: PathBuf,
     pub(super) kind: Kind,
-    pub(super) format: Format,
+    pub(super) stored: Stored,
     /// Its bytes as stored; for a plain file, those in which its lines begin.
     pub(super) span: (u64, u64),
     /// The size of the file.
@@ -71,15 +88,21 @@ impl Queue {
         segment: u64,
         limits: Limits,
     ) -> Result<Self, SourceError> {
-        let files = files(inputs)?;
+        let (files, left_out) = files(inputs)?;
         let (mut whole, mut segments) = (Vec::new(), Vec::new());
         let count = files.len();
-        for (index, (path, kind)) in files.into_iter().enumerate() {
+        for (index, (path, (kind, once))) in files.into_iter().enumerate() {
             // What cannot be read now is told when its turn comes.
             let size = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-            let format = Format::of(&path).unwrap_or(Format::Plain);
-            let cuts = match (kind, format) {
-                (Kind::Event, Format::Plain) => size.div_ceil(segment).max(1),
+            let stored = match once {
+                true => Stored::Once,
+                false => match Headed::open(&path).map_or(Ok(Format::Plain), |(_, head)| Format::of(&head)) {
+                    Ok(format) => Stored::As(format),
+                    Err(why) => Stored::Refused(why),
+                },
+            };
+            let cuts = match (kind, &stored) {
+                (Kind::Event, Stored::As(Format::Plain)) => size.div_ceil(segment).max(1),
                 _ => 1,
             };
             let file: Arc<str> = path.display().to_string().into();
@@ -97,7 +120,7 @@ impl Queue {
                     file: file.clone(),
                     path: path.clone(),
                     kind,
-                    format,
+                    stored: stored.clone(),
                     span: (cut * segment, to),
                     size,
                 });
@@ -112,6 +135,8 @@ impl Queue {
             next: AtomicUsize::new(0),
             files: count,
             count: Arc::default(),
+            // One process tells, for all.
+            left_out: Mutex::new(if process == 0 { left_out } else { Vec::new() }),
             limits,
         })
     }
@@ -131,6 +156,11 @@ impl Queue {
         self.count.load(Relaxed).min(self.bytes)
     }
 
+    /// Something that is not read, and why; each once.
+    pub(super) fn take_left_out(&self) -> Option<(PathBuf, String)> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
     pub(super) fn count(&self) -> Arc<AtomicU64> {
         self.count.clone()
     }
@@ -141,21 +171,28 @@ impl Queue {
     }
 }
 
-/// The files of all inputs, each once and in the order of their names, and what they are.
-fn files(inputs: &[Input]) -> Result<BTreeMap<PathBuf, Kind>, SourceError> {
-    let mut kinds: BTreeMap<PathBuf, Kind> = BTreeMap::new();
+/// Of each file what it is, and whether it can be read once only.
+type Files = BTreeMap<PathBuf, (Kind, bool)>;
+
+/// The files of all inputs, each once and in the order of their names; and what is not read.
+fn files(inputs: &[Input]) -> Result<(Files, Vec<(PathBuf, String)>), SourceError> {
+    let mut kinds = Files::new();
+    let mut left_out = BTreeMap::new();
     for input in inputs {
-        let mut files = BTreeSet::new();
-        files_below(&input.path, true, &mut files).map_err(|error| {
-            SourceError::Configuration(format!("cannot read `{}`: {error}", input.path.display()))
+        let path = meant(&input.path);
+        let mut found = Found::default();
+        found.look(path).map_err(|error| {
+            SourceError::Configuration(format!("cannot read `{}`: {error}", path.display()))
         })?;
-        for file in files {
-            match kinds.entry(file) {
+        left_out.append(&mut found.left_out);
+        let once = found.pipes.into_iter().map(|path| (path, true));
+        for (path, once) in found.files.into_iter().map(|path| (path, false)).chain(once) {
+            match kinds.entry(path) {
                 Entry::Vacant(entry) => {
-                    entry.insert(input.kind);
+                    entry.insert((input.kind, once));
                 }
-                Entry::Occupied(mut entry) => match (*entry.get(), input.kind) {
-                    (Kind::Event, kind) => *entry.get_mut() = kind,
+                Entry::Occupied(mut entry) => match (entry.get().0, input.kind) {
+                    (Kind::Event, kind) => entry.get_mut().0 = kind,
                     (_, Kind::Event) => {}
                     (one, other) if one == other => {}
                     _ => {
@@ -168,5 +205,5 @@ fn files(inputs: &[Input]) -> Result<BTreeMap<PathBuf, Kind>, SourceError> {
             }
         }
     }
-    Ok(kinds)
+    Ok((kinds, left_out.into_iter().rev().collect()))
 }

@@ -11,9 +11,15 @@
 
 use super::{
     Start,
-    format::{Counted, Format, Pieces, Unpacked},
+    counted::{Counted, Pieces},
 };
-use std::{io, ops::Range};
+use crate::format::{self, Format, Headed, Unpacked, not_lines};
+use std::{
+    io,
+    ops::Range,
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 /// The most that is kept of a line that is too long, in bytes.
 const HEAD: usize = 1024 * 1024;
@@ -45,19 +51,28 @@ pub(super) struct Text<R> {
     limits: Limits,
 }
 
-impl Text<Unpacked> {
-    /// The lines that begin in `span` of a plain file.
-    pub(super) fn segment(mut file: Counted, span: Range<u64>, limits: Limits) -> io::Result<Self> {
+impl Text<Unpacked<Counted>> {
+    /// The lines that begin in `span` of the plain file at `path`.
+    pub(super) fn segment(
+        path: &Path,
+        count: Arc<AtomicU64>,
+        span: Range<u64>,
+        limits: Limits,
+    ) -> io::Result<Self> {
         // From the byte before: if that ends a line, the first line of the segment is ours.
         let from = span.start.saturating_sub(1);
-        file.seek(from)?;
-        let reader = Unpacked::new(Format::Plain, file)?;
-        Ok(Self::of(reader, from, span, limits))
+        let file = Counted::new(Headed::from(path, from)?, count);
+        Ok(Self::of(Unpacked::new(Format::Plain, file)?, from, span, limits))
     }
 
-    /// All lines of a compressed file.
-    pub(super) fn whole(reader: Unpacked, limits: Limits) -> Self {
+    /// All lines of a compressed file, or of a pipe.
+    pub(super) fn whole(reader: Unpacked<Counted>, limits: Limits) -> Self {
         Self::of(reader, 0, 0..u64::MAX, limits)
+    }
+
+    /// What is odd about the file, once its end is read.
+    pub(super) fn oddity(&self) -> Option<&'static str> {
+        self.reader.oddity()
     }
 }
 
@@ -81,7 +96,13 @@ impl<R: Pieces> Text<R> {
         buffer.append(&mut self.carry);
         let mut searched = buffer.len();
         while !self.ended {
+            let begins = self.offset == 0 && buffer.is_empty();
             let at_end = self.read(buffer);
+            if begins && let Some(why) = not_lines(&buffer[..buffer.len().min(format::HEAD)]) {
+                buffer.clear();
+                self.ended = true;
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
             if self.dropping {
                 searched = 0;
                 if !self.drop_line(buffer) {

@@ -34,7 +34,7 @@ fn each_event_is_archived_once_under_its_rse_whatever_the_workers() {
     let mut known: Option<BTreeSet<String>> = None;
     for (workers, processes) in [(1, 1), (2, 1), (4, 1), (1, 2)] {
         let arguments = format!(
-            "events --archive archive --archive-format ndjson --archive-rows 100 --workers {workers}"
+            "events --archive archive --archive-replace --archive-format ndjson --archive-rows 100 --workers {workers}"
         );
         match processes {
             1 => {
@@ -92,23 +92,90 @@ fn each_event_is_archived_once_under_its_rse_whatever_the_workers() {
 }
 
 #[test]
-fn an_archive_replaces_the_one_before_and_nothing_else() {
+fn an_archive_is_replaced_only_when_asked_for_and_nothing_else_ever() {
     let night = Night::read("c").unwrap();
     let replay = Replay::new().unwrap();
     replay.file("events", &night.events).unwrap();
-    replay.file("archive/rse=OLD/part-0.ndjson", ["{}"]).unwrap();
+    let old = replay.file("archive/rse=OLD/part-0.ndjson", ["{}"]).unwrap();
+    let ended = replay.run("events --archive archive").unwrap();
+    assert!(
+        ended.status == 1 && ended.told.contains("rse=OLD"),
+        "{}",
+        ended.told
+    );
+    assert!(old.exists());
     replay
-        .run_well("events --archive archive --archive-format ndjson")
+        .run_well("events --archive archive --archive-replace --archive-format ndjson")
         .unwrap();
     assert_eq!(rows(&replay, "archive", 1000).len(), 1424);
     replay.file("precious/thesis.tex", ["mine"]).unwrap();
-    let ended = replay.run("events --archive precious").unwrap();
+    let ended = replay.run("events --archive precious --archive-replace").unwrap();
     assert!(
         ended.status == 1 && ended.told.contains("thesis.tex"),
         "{}",
         ended.told
     );
     assert!(replay.path().join("precious/thesis.tex").exists());
+}
+
+/// A transfer of file `name` to `rse`, or to one that is not told.
+fn landed(name: &str, rse: Option<&str>) -> String {
+    let mut event = serde_json::json!({
+        "event_type": "transfer-done", "created_at": "2026-11-21 19:14:49.938629",
+        "payload": {"scope": "raw", "name": name, "bytes": 7, "request-id": format!("{name}-of-{rse:?}")},
+    });
+    if let Some(rse) = rse {
+        event["payload"]["dst-rse"] = rse.into();
+    }
+    event.to_string()
+}
+
+#[test]
+fn no_two_rses_share_a_folder_and_every_event_that_is_claimed_is_on_the_disk() {
+    let replay = Replay::new().unwrap();
+    let (long, other) = ("X".repeat(255), format!("{}Y", "X".repeat(254)));
+    let rses = [
+        None,
+        Some(""),
+        Some("__HIVE_DEFAULT_PARTITION__"),
+        Some("A_DISK"),
+        Some("a_disk"),
+        Some("A/DISK"),
+        Some(".."),
+        Some("\u{e9}"),
+        Some(&*long),
+        Some(&*other),
+    ];
+    let events = rses
+        .iter()
+        .zip(1..)
+        .map(|(rse, number)| landed(&format!("f{number}"), *rse));
+    replay.file("events", events).unwrap();
+    for workers in [1, 2] {
+        let ended = replay
+            .run_well(&format!(
+                "events --archive archive --archive-replace --archive-format ndjson --workers {workers}"
+            ))
+            .unwrap();
+        assert!(
+            ended.told.contains("10 distinct events archived"),
+            "{}",
+            ended.told
+        );
+        let rows = rows(&replay, "archive", 10);
+        let told: BTreeSet<(String, Option<&str>)> = rows
+            .iter()
+            .map(|(_, row)| (row["name"].as_str().unwrap().to_owned(), row["rse"].as_str()))
+            .collect();
+        let wanted = rses
+            .iter()
+            .zip(1..)
+            .map(|(rse, number)| (format!("f{number}"), *rse));
+        assert_eq!(told, wanted.collect());
+        let folders: BTreeSet<String> = rows.iter().map(|(folder, _)| folder.to_lowercase()).collect();
+        assert_eq!(folders.len(), rses.len(), "{folders:?}");
+        assert!(folders.iter().all(|folder| folder.len() <= 255));
+    }
 }
 
 #[test]

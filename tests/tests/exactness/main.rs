@@ -2,6 +2,7 @@
 
 mod archive;
 mod bad_input;
+mod cases;
 mod night;
 mod oracle;
 mod replay;

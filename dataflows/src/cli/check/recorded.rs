@@ -10,7 +10,7 @@ use dbb_operators::{
     mapping::Mapping,
     route::requests_for,
 };
-use dbb_sources::{Extent, LogSettings, OffsetStore, Offsets, Polled};
+use dbb_sources::Polled;
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Records asked for at once.
@@ -24,27 +24,32 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
         .hub
         .as_ref()
         .map(|hub| Namer::new(Arc::new(hub.topics.clone())));
-    let settings = LogSettings::of(logs.iter().cloned());
-    for mut source in dbb_sources::log::open(&settings, 0..1, 1, Arc::new(NoOffsets), Extent::default())? {
-        let mut batch = Vec::new();
-        loop {
-            let polled = source.poll(&mut batch, AT_ONCE)?;
-            let read_at = crate::cli::now();
-            for received in batch.drain(..) {
-                let incoming = Incoming {
-                    received,
-                    read_at,
-                    again: None,
-                    known: false,
-                };
-                match &mut namer {
-                    Some(namer) => found.publish(&incoming, namer),
-                    None => found.add(&incoming, &mapping),
-                }
+    let mut source = dbb_sources::log::read_once(logs.iter().cloned())?;
+    let mut batch = Vec::new();
+    loop {
+        let polled = match source.poll(&mut batch, AT_ONCE) {
+            Err(error) if error.is_partial() => {
+                let why = std::error::Error::source(&error).map(|why| format!(": {why}"));
+                ticks.bad(shown(&format!("{error}{}", why.unwrap_or_default())));
+                continue;
             }
-            if polled != Polled::More {
-                break;
+            polled => polled?,
+        };
+        let read_at = crate::cli::now();
+        for received in batch.drain(..) {
+            let incoming = Incoming {
+                received,
+                read_at,
+                again: None,
+                known: false,
+            };
+            match &mut namer {
+                Some(namer) => found.publish(&incoming, namer),
+                None => found.add(&incoming, &mapping),
             }
+        }
+        if polled != Polled::More {
+            break;
         }
     }
     found.tell(ticks);
@@ -149,18 +154,5 @@ impl Found {
         for ((reason, _), (count, place, detail)) in self.refused {
             ticks.bad(format!("{count} {reason}, as at {place}: {}", shown(&detail)));
         }
-    }
-}
-
-/// Everything is read from its beginning, and nothing is remembered.
-struct NoOffsets;
-
-impl OffsetStore for NoOffsets {
-    fn load(&self) -> Result<Offsets, String> {
-        Ok(Offsets::new())
-    }
-
-    fn store(&self, _handled: &Offsets) -> Result<(), String> {
-        Ok(())
     }
 }

@@ -12,6 +12,8 @@
 
 pub(crate) mod columns;
 pub(crate) mod files;
+mod folder_name;
+pub(crate) mod making;
 pub(crate) mod packed;
 
 use super::{Format, ReplayError};

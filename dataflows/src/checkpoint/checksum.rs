@@ -1,6 +1,7 @@
 //! Checksums of files.
 
 use super::{error::CheckpointError, manifest::ShardEntry, store::Store};
+use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// What they are called in manifests.
@@ -27,6 +28,24 @@ pub fn is_there(store: &Store, shard: &ShardEntry) -> Result<(), CheckpointError
             Err(CheckpointError::damaged(path, problem))
         }
         Some(_) => Ok(()),
+    }
+}
+
+/// The file of a shard, all of it as it was written.
+///
+/// # Errors
+///
+/// It is not, or the store does not answer.
+pub(super) fn whole(store: &Store, shard: &ShardEntry) -> Result<Bytes, CheckpointError> {
+    is_there(store, shard)?;
+    let file = store.range(&shard.path, 0..shard.bytes)?;
+    if of(&file) == shard.checksum {
+        Ok(file)
+    } else {
+        Err(CheckpointError::damaged(
+            &shard.path,
+            "does not have its checksum",
+        ))
     }
 }
 

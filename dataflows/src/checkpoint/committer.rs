@@ -13,9 +13,12 @@ use super::{
     compact::{Compactor, Replaced},
     error::CheckpointError,
     find,
+    intact::Intact,
     manifest::{FORMAT, Manifest, Next, ShardEntry},
+    names,
     patience::{chain, persist},
-    prune::Pruner,
+    prune::{Keeping, Pruner},
+    scrub::Scrubber,
     status::Status,
     store::Store,
     writer::Written,
@@ -49,12 +52,16 @@ pub struct CommitterSettings {
     pub views: Vec<String>,
     /// The generation of this run.
     pub generation: i64,
+    /// The same as its ledger counts it, if that is another.
+    pub ledger_generation: Option<i64>,
     /// Manifests that are kept.
     pub keep: usize,
     /// How long the store may fail before that is fatal.
     pub give_up: Duration,
     /// The kinds of state that there are.
     pub kinds: Vec<&'static Kind>,
+    /// One of the kept manifests shares no file with the newest, and is at most about so old; `None` if none need.
+    pub apart_every: Option<Duration>,
 }
 
 /// How the committer is tied to the rest. All closures are called on its thread.
@@ -80,6 +87,11 @@ pub struct Committer {
     previous: Option<Manifest>,
     pruner: Pruner,
     compactor: Compactor,
+    scrubber: Scrubber,
+    intact: Intact,
+    run: String,
+    /// The epoch of the newest manifest of this run.
+    ours: Option<u64>,
 }
 
 impl Committer {
@@ -96,6 +108,10 @@ impl Committer {
     ) -> io::Result<JoinHandle<()>> {
         let mut committer = Self {
             compactor: Compactor::new(&store, settings.generation, &ports.status),
+            scrubber: Scrubber::new(&store, &ports.status),
+            intact: Intact::default(),
+            run: names::new_run(),
+            ours: None,
             store,
             settings,
             status: ports.status,
@@ -103,6 +119,11 @@ impl Committer {
             previous,
             pruner: Pruner::default(),
         };
+        if let Some(restored) = &committer.previous {
+            // All of it was read before it was gone on from.
+            committer.scrubber.was_read(restored, (committer.now)());
+            committer.intact.hold(&committer.store, restored);
+        }
         Builder::new().name("manifests".into()).spawn(move || {
             for commit in &ports.commits {
                 match committer.commit(commit) {
@@ -120,11 +141,18 @@ impl Committer {
     fn commit(&mut self, commit: Commit) -> Result<&Manifest, CheckpointError> {
         let replaced = self.compactor.finished();
         let was_replaced = replaced.is_some();
-        let manifest = self.next(commit, replaced);
-        let file = manifest.encode();
+        let mut manifest = self.next(commit, replaced);
         let path = manifest.path();
+        let others: Vec<ShardEntry> = self.pruner.kept().flat_map(|kept| kept.shards.clone()).collect();
         persist(&self.status, self.settings.give_up, || {
-            self.fence()?;
+            self.fence(manifest.epoch)?;
+            let all_there = self
+                .intact
+                .see_to(&self.store, &mut manifest.shards, &others, &self.run);
+            self.status
+                .lost(all_there.as_ref().err().map(|error| chain(error)));
+            all_there?;
+            let file = manifest.encode();
             if self.store.create(&path, file.clone())? || self.store.get(&path)?.as_ref() == Some(&file) {
                 // The second: an earlier attempt whose answer was lost.
                 return Ok(());
@@ -138,20 +166,26 @@ impl Committer {
             self.compactor.forget_made();
         }
         self.status.committed(&manifest);
+        self.intact.hold(&self.store, &manifest);
+        self.ours = Some(manifest.epoch);
         Ok(self.previous.insert(manifest))
     }
 
-    /// Another `dbb` with a newer generation writes here: ours is over.
-    fn fence(&self) -> Result<(), CheckpointError> {
-        let newest = find::listed(&self.store)?
-            .first()
-            .map(|(generation, ..)| *generation);
-        match newest {
-            Some(newest) if newest > self.settings.generation => Err(CheckpointError::Fenced {
+    /// Another `dbb` writes here, with a newer generation, which ends ours, or with the same one: it has another ledger.
+    fn fence(&self, epoch: u64) -> Result<(), CheckpointError> {
+        let ours = self.settings.generation;
+        match find::listed(&self.store)?.first() {
+            Some((newest, ..)) if *newest > ours => Err(CheckpointError::Fenced {
                 store: self.store.url().into(),
-                ours: self.settings.generation,
-                newest,
+                ours,
+                newest: *newest,
             }),
+            Some((newest, at, _)) if *newest == ours && self.ours.max(Some(epoch)) < Some(*at) => {
+                Err(CheckpointError::Taken {
+                    store: self.store.url().into(),
+                    epoch: *at,
+                })
+            }
             _ => Ok(()),
         }
     }
@@ -194,6 +228,7 @@ impl Committer {
             pipeline: self.settings.pipeline.clone(),
             views: self.settings.views.clone(),
             generation: self.settings.generation,
+            ledger_generation: self.settings.ledger_generation,
             by: env!("CARGO_PKG_VERSION").into(),
             hash: checksum::NAME.into(),
             is_last,
@@ -216,16 +251,49 @@ impl Committer {
 
     /// What can wait, and may fail.
     fn tidy(&mut self) {
-        let Some(manifest) = &self.previous else { return };
-        let made = || self.compactor.made();
-        if let Err(error) = self.pruner.prune(&self.store, manifest, self.settings.keep, made) {
-            tracing::warn!(error = chain(&error), "old checkpoints could not be removed");
+        let Some(manifest) = self.previous.clone() else {
+            return;
+        };
+        if let Err(error) = self.look_after(&manifest) {
+            tracing::warn!(error = chain(&error), "old checkpoints could not be looked after");
         }
         if manifest.is_last {
             return;
         }
-        if let Err(error) = self.compactor.consider(manifest, &self.settings.kinds) {
+        let copies = self.wants_copies(&manifest);
+        let considered = self.compactor.consider(&manifest, &self.settings.kinds, copies);
+        if let Err(error) = considered {
             tracing::warn!(%error, "shards of checkpoints are not merged");
         }
+    }
+
+    /// Reads what is due to be read, and then removes what is too much.
+    fn look_after(&mut self, newest: &Manifest) -> Result<(), CheckpointError> {
+        self.pruner.look(&self.store, newest)?;
+        let kept: Vec<&Manifest> = self.pruner.kept().collect();
+        match self.scrubber.scrub(&kept, (self.now)()) {
+            Ok(damaged) => self.intact.damaged.clone_from(damaged),
+            Err(error) => tracing::warn!(%error, "checkpoints are not read again"),
+        }
+        let scrubber = &self.scrubber;
+        let keeping = Keeping {
+            keep: self.settings.keep,
+            is_sound: &|manifest| scrubber.is_sound(manifest),
+            copying: self.compactor.copying(),
+        };
+        let compactor = &self.compactor;
+        self.pruner
+            .prune(&self.store, newest, &keeping, || compactor.made())
+    }
+
+    /// True if no kept manifest shares nothing with the newest, or only an old one.
+    fn wants_copies(&self, newest: &Manifest) -> bool {
+        let Some(every) = self.settings.apart_every else {
+            return false;
+        };
+        let is_sound = |manifest: &Manifest| self.scrubber.is_sound(manifest);
+        let oldest = (self.now)().plus_seconds(-i64::try_from(every.as_secs()).unwrap_or(i64::MAX));
+        let apart = self.pruner.apart(newest, &is_sound);
+        is_sound(newest) && apart.is_none_or(|apart| apart.written_at < oldest)
     }
 }

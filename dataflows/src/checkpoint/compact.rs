@@ -7,7 +7,8 @@
 //! ```
 //!
 //! In:    a manifest.
-//! Out:   [`Replaced`]: shards that the next manifest has in place of others.
+//! Out:   [`Replaced`]: shards that the next manifest has in place of others; merged, or copies of all of them, where no
+//!        kept checkpoint shares nothing with the newest.
 //! State: one file in memory, and a batch of rows for each shard that is read.
 //!
 //! It works for a short while and rests for longer, behind everything else that wants the processor.
@@ -24,12 +25,13 @@ use super::{
     store::Store,
 };
 use crate::runtime::fault;
+use bytes::Bytes;
 use dbb_operators::{
     Epoch,
     checkpoint::{Kind, Merge},
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{
         Arc, Mutex, PoisonError,
@@ -58,25 +60,49 @@ pub(super) struct Job {
     shards: Vec<ShardEntry>,
 }
 
+/// What there is to do.
+#[derive(Debug, Clone)]
+enum Task {
+    Merge(Job),
+    /// A copy of each shard, so that the checkpoint they are of shares nothing with those to come.
+    Copy(Vec<ShardEntry>),
+}
+
 /// Shards that take the place of others.
 #[derive(Debug)]
-pub(super) struct Replaced {
-    old: BTreeSet<String>,
-    new: Vec<ShardEntry>,
+pub(super) enum Replaced {
+    /// Some in place of all of these.
+    Merged {
+        old: BTreeSet<String>,
+        new: Vec<ShardEntry>,
+    },
+    /// Each in place of one.
+    Copied(BTreeMap<String, ShardEntry>),
 }
 
 impl Replaced {
     /// Puts the new shards where the first of the old ones was; false if one of those is not there any more.
     pub(super) fn apply(self, shards: &mut Vec<ShardEntry>) -> bool {
-        let there = shards.iter().filter(|s| self.old.contains(&s.path)).count();
-        let Some(at) = shards.iter().position(|s| self.old.contains(&s.path)) else {
+        let (old, new) = match self {
+            Self::Merged { old, new } => (old, new),
+            Self::Copied(mut copies) => {
+                for shard in shards.iter_mut() {
+                    if let Some(copy) = copies.remove(&shard.path) {
+                        *shard = copy;
+                    }
+                }
+                return true;
+            }
+        };
+        let there = shards.iter().filter(|s| old.contains(&s.path)).count();
+        let Some(at) = shards.iter().position(|s| old.contains(&s.path)) else {
             return false;
         };
-        if there != self.old.len() {
+        if there != old.len() {
             return false;
         }
-        shards.retain(|shard| !self.old.contains(&shard.path));
-        shards.splice(at..at, self.new);
+        shards.retain(|shard| !old.contains(&shard.path));
+        shards.splice(at..at, new);
         true
     }
 }
@@ -156,7 +182,10 @@ pub(super) struct Compactor {
     /// What it has made, and no manifest names yet.
     made: Arc<Mutex<BTreeSet<String>>>,
     stop: Arc<AtomicBool>,
+    run: String,
     jobs: usize,
+    /// The manifest whose shards are being copied.
+    copying: Option<(i64, Epoch)>,
     at_work: Option<JoinHandle<Result<Replaced, CheckpointError>>>,
 }
 
@@ -168,7 +197,9 @@ impl Compactor {
             status: status.clone(),
             made: Arc::default(),
             stop: Arc::default(),
+            run: names::new_run(),
             jobs: 0,
+            copying: None,
             at_work: None,
         }
     }
@@ -178,6 +209,7 @@ impl Compactor {
         if !self.at_work.as_ref()?.is_finished() {
             return None;
         }
+        self.copying = None;
         match self.at_work.take()?.join() {
             Ok(Ok(replaced)) => Some(replaced),
             Ok(Err(error)) => {
@@ -207,19 +239,35 @@ impl Compactor {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Starts on what is due, unless it is at work.
-    pub(super) fn consider(&mut self, manifest: &Manifest, kinds: &[&'static Kind]) -> io::Result<()> {
+    /// The manifest that must stay until its shards are copied.
+    pub(super) fn copying(&self) -> Option<(i64, Epoch)> {
+        self.copying
+    }
+
+    /// Starts on what is due, unless it is at work; where nothing is, and `copies` are wanted, on those.
+    pub(super) fn consider(
+        &mut self,
+        manifest: &Manifest,
+        kinds: &[&'static Kind],
+        copies: bool,
+    ) -> io::Result<()> {
         if self.at_work.is_some() {
             return Ok(());
         }
-        let Some(job) = due(manifest, kinds) else {
-            return Ok(());
+        let task = match due(manifest, kinds) {
+            Some(job) => Task::Merge(job),
+            None if copies && !manifest.shards.is_empty() => Task::Copy(manifest.shards.clone()),
+            None => return Ok(()),
         };
+        if let Task::Copy(_) = task {
+            self.copying = Some((manifest.generation, manifest.epoch));
+        }
         self.jobs += 1;
         let work = Work {
             store: self.store.clone(),
             generation: self.generation,
             epoch: manifest.epoch,
+            run: self.run.clone(),
             number: self.jobs,
             status: self.status.clone(),
             made: Arc::clone(&self.made),
@@ -227,7 +275,10 @@ impl Compactor {
         };
         let spawned = Builder::new()
             .name("checkpoint merge".into())
-            .spawn(move || work.merge(&job))?;
+            .spawn(move || match &task {
+                Task::Merge(job) => work.merge(job),
+                Task::Copy(shards) => work.copy(shards),
+            })?;
         self.at_work = Some(spawned);
         Ok(())
     }
@@ -247,6 +298,7 @@ struct Work {
     store: Store,
     generation: i64,
     epoch: Epoch,
+    run: String,
     number: usize,
     status: Status,
     made: Arc<Mutex<BTreeSet<String>>>,
@@ -290,10 +342,42 @@ impl Work {
         if let Some(encoded) = cutter.finish()? {
             self.put(job, encoded, &mut new)?;
         }
-        Ok(Replaced {
+        Ok(Replaced::Merged {
             old: job.shards.iter().map(|shard| shard.path.clone()).collect(),
             new,
         })
+    }
+
+    fn copy(&self, shards: &[ShardEntry]) -> Result<Replaced, CheckpointError> {
+        // As for merging.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        let mut copies = BTreeMap::new();
+        for shard in shards {
+            let begun = Instant::now();
+            let file = checksum::whole(&self.store, shard)?;
+            let name = format!("{}-{}", self.number, copies.len());
+            let path = names::merged(self.epoch, self.generation, &self.run, &shard.kind, &name);
+            self.add(&path, file)?;
+            let copy = ShardEntry {
+                path,
+                ..shard.clone()
+            };
+            copies.insert(shard.path.clone(), copy);
+            self.rest(begun.elapsed() * REST)?;
+        }
+        Ok(Replaced::Copied(copies))
+    }
+
+    /// Writes a file that no manifest names yet.
+    fn add(&self, path: &str, file: Bytes) -> Result<(), CheckpointError> {
+        self.made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path.to_owned());
+        let bytes = file.len() as u64;
+        self.store.add(path, file)?;
+        self.status.merged(bytes);
+        Ok(())
     }
 
     fn rest(&self, long: Duration) -> Result<(), CheckpointError> {
@@ -312,15 +396,10 @@ impl Work {
     fn put(&self, job: &Job, encoded: Encoded, new: &mut Vec<ShardEntry>) -> Result<(), CheckpointError> {
         let Encoded { file, rows, checksum } = encoded;
         let name = format!("{}-{}", self.number, new.len());
-        let path = names::merged(self.epoch, self.generation, job.kind.name, &name);
-        self.made
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(path.clone());
+        let path = names::merged(self.epoch, self.generation, &self.run, job.kind.name, &name);
         let bytes = file.len() as u64;
-        self.store.put(&path, file)?;
+        self.add(&path, file)?;
         fault::point("merged");
-        self.status.merged(bytes);
         new.push(ShardEntry {
             kind: job.kind.name.into(),
             version: job.kind.version,

@@ -83,7 +83,7 @@ pub enum CheckpointError {
     /// It was made by something else.
     #[error(
         "the checkpoints in `{store}` are those of another pipeline ({found}), not of this one ({wanted}): set \
-         checkpoint.url to a folder of its own"
+         checkpoint.url to a folder of its own, or checkpoint.adopt to true for one start, to go on from them all the same"
     )]
     Pipeline {
         /// Where.
@@ -128,6 +128,14 @@ pub enum CheckpointError {
         /// The epoch.
         epoch: Epoch,
     },
+    /// There is another file of the name that one was to have.
+    #[error("there is another file `{path}` in the checkpoint store `{store}`: run one dbb on a folder")]
+    Occupied {
+        /// The file.
+        path: String,
+        /// Where.
+        store: String,
+    },
     /// Rows that cannot be what was handed out.
     #[error(transparent)]
     Rows(#[from] dbb_operators::checkpoint::Damaged),
@@ -151,6 +159,18 @@ impl CheckpointError {
         Self::Damaged {
             path: path.into(),
             problem: problem.into(),
+        }
+    }
+
+    /// A file that a checkpoint is to name is not as it was written.
+    pub(super) fn lost(path: &str, store: &str, problem: &str) -> Self {
+        Self::Store {
+            action: "keep",
+            path: path.into(),
+            store: store.into(),
+            next: "bring the file back, or start again: views are made anew where no checkpoint is whole",
+            transient: true,
+            source: problem.into(),
         }
     }
 

@@ -19,6 +19,9 @@ use std::{
     thread,
 };
 
+/// What is between the parts of a pipeline's name.
+pub const PARTS: &str = "; ";
+
 /// Files whose checksums are made at the same time.
 const TOGETHER: usize = 4;
 
@@ -155,6 +158,12 @@ pub fn open(
     }
 }
 
+/// Is what `found` wrote the state of `wanted`? A pipeline is the list of what it is made of; it may have grown.
+fn is_of(found: &str, wanted: &str) -> bool {
+    let wanted: Vec<&str> = wanted.split(PARTS).collect();
+    found.split(PARTS).all(|part| wanted.contains(&part))
+}
+
 enum Unusable {
     /// The one before may be better.
     Damaged(String),
@@ -173,7 +182,13 @@ fn usable(
         CheckpointError::Damaged { problem, .. } => Unusable::Damaged(problem),
         other => Unusable::Other(other),
     })?;
-    if manifest.pipeline != pipeline {
+    if names::manifest_of(path) != Some((manifest.epoch, manifest.generation)) {
+        let (epoch, generation) = (manifest.epoch, manifest.generation);
+        return Err(Unusable::Damaged(format!(
+            "holds what was written under another name, of epoch {epoch} and generation {generation}"
+        )));
+    }
+    if !is_of(&manifest.pipeline, pipeline) {
         return Err(Unusable::Other(CheckpointError::Pipeline {
             store: store.url().into(),
             found: manifest.pipeline,

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub pipeline: String,
     /// Of the process that wrote it.
     pub generation: i64,
+    /// The same as its ledger counts it, where that was another: after checkpoints of another ledger were taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_generation: Option<i64>,
     /// The version of dbb that wrote it.
     pub by: String,
     /// How checksums are made.
@@ -169,7 +172,7 @@ impl Manifest {
                 known: FORMAT,
             });
         }
-        if seal.checksum != checksum::of(line) {
+        if seal.hash != checksum::NAME || seal.checksum != checksum::of(line) {
             return Err(damaged("does not have its checksum"));
         }
         serde_json::from_slice(line).map_err(|error| damaged(&format!("cannot be read: {error}")))
@@ -190,6 +193,7 @@ mod tests {
             pipeline: "p".into(),
             views: Vec::new(),
             generation: 7,
+            ledger_generation: None,
             by: "0.1.0".into(),
             hash: checksum::NAME.into(),
             is_last: false,

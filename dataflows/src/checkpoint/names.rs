@@ -1,4 +1,5 @@
-//! The names of files. Those of manifests sort by epoch; those of shards say which checkpoint they were written for.
+//! The names of files. Those of manifests sort by epoch; those of shards say which checkpoint they were written for,
+//! and have a word of their run in them: no other run, whatever its generation, makes a file of the same name.
 
 use dbb_operators::Epoch;
 
@@ -18,14 +19,25 @@ pub(super) fn manifest_of(path: &str) -> Option<(Epoch, i64)> {
     Some((epoch.parse().ok()?, generation.parse().ok()?))
 }
 
-/// A shard of changes; `n` tells those of one kind apart.
-pub(super) fn delta(epoch: Epoch, generation: i64, process: usize, kind: &str, n: usize) -> String {
-    format!("{SHARDS}/{epoch:020}-{generation}-{process}-{kind}-{n}.parquet")
+/// A word that no other run has.
+pub(super) fn new_run() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// A shard of changes of a run in a process; `n` tells those of one kind apart.
+pub(super) fn delta(
+    epoch: Epoch,
+    generation: i64,
+    (run, process): (&str, usize),
+    kind: &str,
+    n: usize,
+) -> String {
+    format!("{SHARDS}/{epoch:020}-{generation}-{run}-{process}-{kind}-{n}.parquet")
 }
 
 /// A shard made of others, the last of which was of `epoch`.
-pub(super) fn merged(epoch: Epoch, generation: i64, kind: &str, n: &str) -> String {
-    format!("{SHARDS}/{epoch:020}-{generation}-merged-{kind}-{n}.parquet")
+pub(super) fn merged(epoch: Epoch, generation: i64, run: &str, kind: &str, n: &str) -> String {
+    format!("{SHARDS}/{epoch:020}-{generation}-{run}-merged-{kind}-{n}.parquet")
 }
 
 /// The epoch and the generation a shard was written in; `None` for a file that is none.
@@ -43,8 +55,15 @@ mod tests {
     fn names_say_whose_they_are() {
         assert_eq!(manifest(3000, 7), "manifests/00000000000000003000-7.json");
         assert_eq!(manifest_of(&manifest(3000, 7)), Some((3000, 7)));
-        assert_eq!(shard_of(&delta(3000, 7, 1, "replicas", 0)), Some((3000, 7)));
-        assert_eq!(shard_of(&merged(3000, 7, "replicas", "1-4")), Some((3000, 7)));
+        assert_eq!(
+            shard_of(&delta(3000, 7, (&new_run(), 1), "replicas", 0)),
+            Some((3000, 7))
+        );
+        assert_eq!(
+            shard_of(&merged(3000, 7, &new_run(), "replicas", "1-4")),
+            Some((3000, 7))
+        );
+        assert_ne!(new_run(), new_run());
         assert_eq!(manifest_of("manifests/notes.txt"), None);
         assert_eq!(shard_of("shards/probe"), None);
     }

@@ -4,42 +4,93 @@ use super::{error::CheckpointError, find, manifest::Manifest, names, store::Stor
 use dbb_operators::Epoch;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What the manifests that are kept name, so that they are read once.
+/// The manifests that are kept, so that they are read once.
 #[derive(Default)]
 pub(super) struct Pruner {
-    named: BTreeMap<(i64, Epoch), BTreeSet<String>>,
+    kept: BTreeMap<(i64, Epoch), Manifest>,
+}
+
+/// What is to be kept.
+pub(super) struct Keeping<'a> {
+    /// So many that are sound, beside those newer ones of which nobody knows yet.
+    pub(super) keep: usize,
+    /// Is it known to be sound?
+    pub(super) is_sound: &'a dyn Fn(&Manifest) -> bool,
+    /// One that is being copied.
+    pub(super) copying: Option<(i64, Epoch)>,
 }
 
 impl Pruner {
-    /// Keeps the newest `keep` manifests that can be read, and what they name. `newest` was just written; `made` tells
+    /// The manifests that are kept.
+    pub(super) fn kept(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
+        self.kept.values()
+    }
+
+    /// The newest sound manifest that shares nothing with `newest`.
+    pub(super) fn apart(&self, newest: &Manifest, is_sound: &dyn Fn(&Manifest) -> bool) -> Option<&Manifest> {
+        let named: BTreeSet<&str> = newest.shards.iter().map(|shard| &*shard.path).collect();
+        let is_apart = |manifest: &&Manifest| {
+            manifest.shards.iter().all(|shard| !named.contains(&*shard.path)) && !manifest.shards.is_empty()
+        };
+        self.kept()
+            .rev()
+            .filter(is_apart)
+            .find(|manifest| is_sound(manifest))
+    }
+
+    /// Reads the manifests that are there and not known; `newest` was just written.
+    pub(super) fn look(&mut self, store: &Store, newest: &Manifest) -> Result<(), CheckpointError> {
+        self.kept
+            .insert((newest.generation, newest.epoch), newest.clone());
+        let mut there = BTreeSet::new();
+        for (generation, epoch, path) in find::listed(store)? {
+            let id = (generation, epoch);
+            if !self.kept.contains_key(&id) {
+                match store.get(&path)?.map(|file| Manifest::decode(&path, &file)) {
+                    Some(Ok(manifest)) => drop(self.kept.insert(id, manifest)),
+                    _ => {
+                        // Of no use to anyone, and it names what nobody can know.
+                        tracing::warn!(checkpoint = path, "a damaged checkpoint is removed");
+                        store.delete(&path)?;
+                        continue;
+                    }
+                }
+            }
+            there.insert(id);
+        }
+        self.kept.retain(|id, _| there.contains(id));
+        Ok(())
+    }
+
+    /// Keeps the newest manifests that are sound, one that shares nothing with `newest`, and what they name. `made` tells
     /// of the shards that the next one will name, each of which it knows before there is a file of it.
     pub(super) fn prune(
         &mut self,
         store: &Store,
         newest: &Manifest,
-        keep: usize,
+        keeping: &Keeping<'_>,
         made: impl FnOnce() -> BTreeSet<String>,
     ) -> Result<(), CheckpointError> {
-        let paths = |manifest: &Manifest| manifest.shards.iter().map(|s| s.path.clone()).collect();
         let here = (newest.generation, newest.epoch);
-        self.named.insert(here, paths(newest));
-        let mut kept = BTreeSet::new();
-        for (generation, epoch, path) in find::listed(store)? {
-            let id = (generation, epoch);
-            if kept.len() < keep && !self.named.contains_key(&id) {
-                match store.get(&path)?.map(|file| Manifest::decode(&path, &file)) {
-                    Some(Ok(manifest)) => drop(self.named.insert(id, paths(&manifest))),
-                    // Of no use to anyone, and it names what nobody can know.
-                    _ => tracing::warn!(checkpoint = path, "a damaged checkpoint is removed"),
-                }
-            }
-            if kept.len() < keep && self.named.contains_key(&id) {
-                kept.insert(id);
-            } else {
-                store.delete(&path)?;
+        let id = |manifest: &Manifest| (manifest.generation, manifest.epoch);
+        let apart = self.apart(newest, keeping.is_sound).map(id);
+        let (mut sound, mut gone) = (0, Vec::new());
+        for (id, manifest) in self.kept.iter().rev() {
+            if sound >= keeping.keep && Some(*id) != apart && Some(*id) != keeping.copying {
+                gone.push(*id);
+            } else if (keeping.is_sound)(manifest) {
+                sound += 1;
             }
         }
-        self.named.retain(|id, _| kept.contains(id));
+        for (generation, epoch) in gone {
+            store.delete(&names::manifest(epoch, generation))?;
+            self.kept.remove(&(generation, epoch));
+        }
+        let named: BTreeSet<&str> = self
+            .kept()
+            .flat_map(|manifest| &manifest.shards)
+            .map(|shard| &*shard.path)
+            .collect();
         let files = store.list(names::SHARDS)?;
         // Asked after the files were listed: what is merged meanwhile is in neither, or in both.
         let made = made();
@@ -49,10 +100,7 @@ impl Pruner {
             };
             // A later one is being written for the next manifest, perhaps by another process.
             let is_old = (generation, epoch) <= here;
-            if is_old
-                && !made.contains(&file.path)
-                && !self.named.values().any(|named| named.contains(&file.path))
-            {
+            if is_old && !made.contains(&file.path) && !named.contains(&*file.path) {
                 store.delete(&file.path)?;
             }
         }
@@ -77,6 +125,7 @@ mod tests {
             written_at: Micros(0),
             pipeline: "test".into(),
             generation: 1,
+            ledger_generation: None,
             by: "0".into(),
             hash: String::new(),
             is_last: false,
@@ -99,8 +148,8 @@ mod tests {
         let newest = manifest(7);
         store.create(&newest.path(), newest.encode()).unwrap();
         let put = |name: &str| {
-            let path = names::merged(7, 1, "things", name);
-            store.put(&path, Bytes::from_static(b"rows")).unwrap();
+            let path = names::merged(7, 1, "run", "things", name);
+            store.add(&path, Bytes::from_static(b"rows")).unwrap();
             path
         };
         let left = put("1-0");
@@ -110,7 +159,14 @@ mod tests {
             merged = put("2-0");
             BTreeSet::new()
         };
-        Pruner::default().prune(&store, &newest, 3, made).unwrap();
+        let keeping = Keeping {
+            keep: 3,
+            is_sound: &|_| true,
+            copying: None,
+        };
+        let mut pruner = Pruner::default();
+        pruner.look(&store, &newest).unwrap();
+        pruner.prune(&store, &newest, &keeping, made).unwrap();
         assert_eq!(
             store.size(&left).unwrap(),
             None,

@@ -5,6 +5,7 @@ use dbb_events::Micros;
 use dbb_operators::Epoch;
 use dbb_serving::{Health, Metrics, metrics::Checkpointed};
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -58,6 +59,12 @@ pub struct Figures {
     pub restored_rows: u64,
     /// Checkpoints that were found damaged at the start.
     pub damaged: u64,
+    /// When that file of the kept checkpoints was read whole that was read longest ago; `None` before all were.
+    pub scrubbed: Option<Micros>,
+    /// Files of kept checkpoints that are not as they were written.
+    pub damaged_files: u64,
+    /// What the next checkpoint cannot be written without, and is lost.
+    pub lost: Option<String>,
 }
 
 impl Status {
@@ -72,7 +79,9 @@ impl Status {
 
     /// Why checkpoints cannot be written at present, for the health condition `checkpoint`.
     pub fn trouble(&self) -> Option<String> {
-        self.lock().failing.as_ref().map(|(_, why)| why.clone())
+        let figures = self.lock();
+        let failing = figures.failing.as_ref().map(|(_, why)| why);
+        figures.lost.as_ref().or(failing).cloned()
     }
 
     /// Tells all of it to whoever watches, at `now`.
@@ -88,14 +97,17 @@ impl Status {
             damaged: figures.damaged,
             took: figures.took,
             restored_rows: figures.restored_rows,
+            scrubbed: figures.scrubbed,
+            damaged_files: figures.damaged_files,
         };
         metrics.checkpoints(now, &at);
-        match figures.failing {
-            Some((since, why)) => {
+        match (figures.failing, figures.lost) {
+            (Some((since, why)), None) => {
                 let seconds = since.elapsed().as_secs();
                 health.fail(CONDITION, format!("not written for {seconds} s: {why}"));
             }
-            None => health.clear(CONDITION),
+            (_, Some(why)) => health.fail(CONDITION, format!("not written: {why}")),
+            (None, None) => health.clear(CONDITION),
         }
     }
 
@@ -120,6 +132,16 @@ impl Status {
             .as_ref()
             .map_or_else(Instant::now, |(since, _)| *since);
         figures.failing = Some((since, why.to_owned()));
+    }
+
+    pub(super) fn scrubbed(&self, oldest: Option<Micros>, damaged: &BTreeSet<String>) {
+        let mut figures = self.lock();
+        figures.scrubbed = oldest;
+        figures.damaged_files = damaged.len() as u64;
+    }
+
+    pub(super) fn lost(&self, what: Option<String>) {
+        self.lock().lost = what;
     }
 
     pub(super) fn shards(&self, rows: u64, bytes: u64, took: Duration) {

@@ -77,6 +77,7 @@ pub struct Writer {
     store: Store,
     settings: WriterSettings,
     status: Status,
+    run: String,
 }
 
 impl Writer {
@@ -94,6 +95,7 @@ impl Writer {
             store,
             settings,
             status: ports.status,
+            run: names::new_run(),
         };
         Builder::new().name("checkpoint".into()).spawn(move || {
             for collected in &ports.collected {
@@ -133,7 +135,7 @@ impl Writer {
                     path: names::delta(
                         epoch,
                         self.settings.generation,
-                        self.settings.process,
+                        (&self.run, self.settings.process),
                         kind.name,
                         n,
                     ),
@@ -144,7 +146,7 @@ impl Writer {
                 };
                 fault::point("shards_write");
                 persist(&self.status, self.settings.give_up, || {
-                    self.store.put(&entry.path, file.clone())
+                    self.store.add(&entry.path, file.clone())
                 })?;
                 entries.push(entry);
             }

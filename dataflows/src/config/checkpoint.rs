@@ -20,6 +20,9 @@ pub struct Checkpoint {
     /// How long a checkpoint that cannot be written is tried again while work goes on, in seconds. After that the
     /// program ends. What waits to be written is held in memory.
     pub give_up_seconds: u64,
+    /// Goes on from checkpoints of another pipeline: other sources, or another ledger. Views then hold what both told.
+    /// Only for the one start at which that is wanted; without it such checkpoints are refused.
+    pub adopt: bool,
     /// Where S3 is, if not at AWS: `https://s3.example.org`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
@@ -37,6 +40,7 @@ impl Default for Checkpoint {
             every_seconds: 30,
             keep: 3,
             give_up_seconds: 600,
+            adopt: false,
             endpoint: None,
             region: None,
             allow_http: false,

@@ -31,6 +31,7 @@ use dbb_sinks::ledger::Generation;
 use dbb_sources::{Begin, Offsets, Partition};
 use std::{
     io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -38,6 +39,9 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+/// How old the checkpoint may be, about, that shares no file with the newest.
+const APART_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Piece for Written {
     fn epoch(&self) -> Epoch {
@@ -55,6 +59,12 @@ pub(super) struct Opened {
     status: Status,
     found: Option<Found>,
     views: Vec<String>,
+    /// The generation of the newest manifest there is, and what its ledger called it.
+    above: Option<(i64, Option<i64>)>,
+    /// Those are another pipeline's, and taken over.
+    adopts: bool,
+    /// Partitions that damaged checkpoints tell of: all of them is wanted again.
+    again: Offsets,
 }
 
 impl Opened {
@@ -73,8 +83,37 @@ impl Opened {
         };
         let (status, failed) = (Status::default(), Arc::clone(control));
         let on_error = Arc::new(move |error: CheckpointError| failed.fail(error.to_string()));
-        let found = match checkpoint::find(&store, &pipeline(config), &kinds(), &status, on_error) {
+        let find = |pipeline: &str| checkpoint::find(&store, pipeline, &kinds(), &status, on_error.clone());
+        let mut adopts = false;
+        let newest = checkpoint::list(&store)?.into_iter().next();
+        let above = newest.map(|newest| {
+            let by_ledger = newest
+                .manifest
+                .ok()
+                .and_then(|manifest| manifest.ledger_generation);
+            (newest.generation, by_ledger)
+        });
+        let found = match find(&pipeline(config)) {
+            Err(CheckpointError::Pipeline { found, wanted, .. }) if config.checkpoint.adopt => {
+                tracing::warn!(
+                    found,
+                    wanted,
+                    "going on from the checkpoints of another pipeline, as asked for"
+                );
+                adopts = true;
+                find(&found)
+            }
+            found => found,
+        };
+        let mut again = Offsets::new();
+        let found = match found {
             Ok(found) => found,
+            // What is lost of them is in the source, or is told as missing.
+            Err(error @ CheckpointError::NoneUsable { .. }) => {
+                tracing::error!(%error, "views are made anew, from the oldest record there is");
+                again = partitions(&store)?;
+                None
+            }
             Err(error @ CheckpointError::Kind { .. }) => {
                 tracing::warn!(%error, "views are made anew, from the oldest record there is");
                 None
@@ -92,12 +131,18 @@ impl Opened {
             status,
             found,
             views,
+            above,
+            adopts,
+            again,
         }))
     }
 
     /// With which record the source begins.
     pub(super) fn begin(&self) -> Option<Begin> {
-        let found = self.found.as_ref()?;
+        let Some(found) = &self.found else {
+            // From 0: what is not there any more is missing.
+            return (!self.again.is_empty()).then(|| Begin::At(Arc::new(self.again.clone())));
+        };
         let offsets = found.offsets().into_iter();
         let offsets: Offsets = offsets
             .map(|((stream, partition), next)| (Partition { stream, partition }, next))
@@ -122,6 +167,17 @@ impl Opened {
         generation: Generation,
         control: &Arc<Control>,
     ) -> io::Result<(Kept, Keepers)> {
+        let of_ledger = generation;
+        let generation = match self.above {
+            // A ledger whose checkpoints follow those of another counts otherwise: what is newest here was written last.
+            Some((above, by_ledger))
+                if above >= generation.0
+                    && (self.adopts || by_ledger.is_some_and(|before| before < generation.0)) =>
+            {
+                Generation(above.saturating_add(1))
+            }
+            _ => generation,
+        };
         let restored = self.restored();
         let give_up = Duration::from_secs(config.checkpoint.give_up_seconds);
         let (checkpoints, collected) = Checkpoints::new(config.checkpoint.every_epochs(), restored);
@@ -132,7 +188,8 @@ impl Opened {
         // One process commits, for all.
         if place.is_first() {
             let ended = Arc::clone(&ended);
-            threads.push(self.committer(committed, ended, config, generation, give_up, control)?);
+            let generations = (generation, of_ledger);
+            threads.push(self.committer(committed, ended, config, generations, give_up, control)?);
         }
         let keepers = Keepers {
             threads,
@@ -188,7 +245,7 @@ impl Opened {
         commits: Receiver<Commit>,
         ended: Arc<AtomicBool>,
         config: &Config,
-        generation: Generation,
+        (generation, of_ledger): (Generation, Generation),
         give_up: Duration,
         control: &Arc<Control>,
     ) -> io::Result<JoinHandle<()>> {
@@ -197,9 +254,11 @@ impl Opened {
             pipeline: pipeline(config),
             views: self.views.clone(),
             generation: generation.0,
+            ledger_generation: (of_ledger != generation).then_some(of_ledger.0),
             keep: config.checkpoint.keep,
             give_up,
             kinds: kinds(),
+            apart_every: Some(APART_EVERY),
         };
         let ports = CommitterPorts {
             commits,
@@ -220,12 +279,46 @@ impl Opened {
     }
 }
 
-/// Whose checkpoints these are.
+/// Whose checkpoints these are: what is read, and the ledger that tells what of it has outcomes. More topics or paths
+/// than before are the same pipeline, grown; views are compared apart.
 fn pipeline(config: &Config) -> String {
-    match &config.source.kafka {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let source = &config.source;
+    let mut parts = vec![match &source.kafka {
         Some(kafka) => format!("events of group {}", kafka.group_id),
         None => "events of files".into(),
+    }];
+    if let Some(kafka) = &source.kafka {
+        parts.extend(kafka.topics.iter().map(|topic| format!("topic {topic}")));
     }
+    if let Some(log) = &source.log {
+        let path = |path: &PathBuf| format!("path {}", absolute(path).display());
+        parts.extend(log.paths.iter().map(path));
+    }
+    if let Some(stomp) = &source.stomp {
+        parts.push(format!("messages of {}", stomp.destination));
+    }
+    let ledger = &config.ledger.url;
+    parts.push(match ledger.strip_prefix("sqlite:") {
+        Some(path) => format!("ledger {}", absolute(Path::new(path)).display()),
+        None => {
+            // Host and database: who asks, and how, is of no importance.
+            let place = ledger.split_once("://").map_or(&**ledger, |(_, place)| place);
+            let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+            format!("ledger {}", place.split('?').next().unwrap_or_default())
+        }
+    });
+    parts.join(checkpoint::PARTS)
+}
+
+/// The partitions that the checkpoints tell of, whatever is damaged of them, from their beginnings.
+fn partitions(store: &Store) -> Result<Offsets, CheckpointError> {
+    let manifests = checkpoint::list(store)?.into_iter();
+    let manifests = manifests.filter_map(|listed| listed.manifest.ok());
+    let offsets = manifests.flat_map(|manifest| manifest.bound_offsets().into_keys());
+    Ok(offsets
+        .map(|(stream, partition)| (Partition { stream, partition }, 0))
+        .collect())
 }
 
 /// False, with a word about it, if a view is wanted whose state is not there.

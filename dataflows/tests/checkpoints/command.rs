@@ -206,3 +206,53 @@ fn what_another_pipeline_or_a_newer_dbb_wrote_is_refused_with_the_file_and_the_n
     run.says(&[&newest, "format 2", "newer"]);
     assert_eq!(fs::read_to_string(site.kept(&newest)).unwrap(), newer);
 }
+
+#[test]
+fn where_no_checkpoint_is_whole_the_views_are_made_anew_from_the_source() {
+    let site = two_runs();
+    for shard in fs::read_dir(site.kept("shards")).unwrap() {
+        fs::remove_file(shard.unwrap().path()).unwrap();
+    }
+    site.append(2 * HALF, 2 * HALF + 100);
+    let run = site.run().expect(0);
+    run.says(&[
+        "views are made anew",
+        "100 records read",
+        "the last checkpoint is written",
+    ]);
+    // What was read is not registered again, and the next run goes on from the new ones.
+    site.append(2 * HALF + 100, 2 * HALF + 200);
+    site.run()
+        .expect(0)
+        .says(&["resuming from a checkpoint", "100 records read"]);
+}
+
+/// Views would be a mixture of what both told.
+#[test]
+fn one_folder_is_one_pipeline_unless_asked_for() {
+    let site = two_runs();
+    let path = site.0.path().join("site.yaml");
+    let config = fs::read_to_string(&path).unwrap();
+    fs::create_dir(site.0.path().join("others")).unwrap();
+    for other in [
+        config.replace("[events]", "[others]"),
+        config.replace("ledger.sqlite", "other.sqlite"),
+    ] {
+        fs::write(&path, &other).unwrap();
+        site.run()
+            .expect(78)
+            .says(&["another pipeline", "checkpoint.adopt"]);
+        site.dbb(&["run", "site.yaml", "--run-once", "--set", "checkpoint.adopt=true"])
+            .expect(0)
+            .says(&["as asked for", "resuming from a checkpoint"]);
+        // From then on they are its own, and nobody else's.
+        site.run().expect(0).says(&["resuming from a checkpoint"]);
+        fs::write(&path, &config).unwrap();
+        site.run().expect(78);
+        site.dbb(&["run", "site.yaml", "--run-once", "--set", "checkpoint.adopt=true"])
+            .expect(0);
+    }
+    // One that has grown is the same.
+    fs::write(&path, config.replace("[events]", "[events, others]")).unwrap();
+    site.run().expect(0).says(&["resuming from a checkpoint"]);
+}

@@ -8,9 +8,11 @@ use dbb::checkpoint::{CheckpointError, Manifest, Settings, Status, Store, find, 
 use dbb_operators::checkpoint::{Kind, Merge, Restored};
 use dbb_test_services::scratch;
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -295,4 +297,155 @@ fn a_url_that_names_no_store_is_told() {
         let error = Store::open(&settings).unwrap_err();
         assert_eq!(error.to_string(), format!("checkpoint.url `{url}` {told}"));
     }
+}
+
+#[test]
+fn a_manifest_under_the_name_of_another_is_not_taken_for_it() {
+    let two = two();
+    let [older, newer] = two
+        .manifests
+        .each_ref()
+        .map(|manifest| two.file(&manifest.path()));
+    fs::copy(&older, &newer).unwrap();
+    two.is_older();
+    let later = two.file(&format!("manifests/{:020}-1.json", 30));
+    fs::copy(&older, later).unwrap();
+    let status = Status::default();
+    let found = find(&two.store, PIPELINE, &KINDS, &status, Arc::new(|e| panic!("{e}")));
+    assert_eq!(found.unwrap().unwrap().epoch(), 10);
+    assert_eq!(status.figures().damaged, 2);
+}
+
+/// Of two on one folder neither touches what the other has written.
+#[test]
+fn no_run_writes_over_the_shards_of_another() {
+    let two = two();
+    let before: Vec<_> = two.manifests[1]
+        .shards
+        .iter()
+        .map(|shard| two.file(&shard.path))
+        .collect();
+    let bytes: Vec<_> = before.iter().map(|path| fs::read(path).unwrap()).collect();
+    let site = Site::start(&Wanted::of(&two.store, 1));
+    site.checkpoint(20, vec![changes(&mut Dice(8), 0, 1, 310)])
+        .unwrap_err();
+    site.end();
+    assert_eq!(
+        before
+            .iter()
+            .map(|path| fs::read(path).unwrap())
+            .collect::<Vec<_>>(),
+        bytes
+    );
+    assert_holds(&found(&two.store).unwrap().unwrap(), &two.newer, 1);
+}
+
+#[test]
+fn a_folder_that_was_removed_is_written_again_whole_with_the_next_checkpoint() {
+    let folder = scratch("checkpoint").unwrap();
+    let store = store(folder.path());
+    let site = Site::start(&Wanted::of(&store, 1));
+    let (mut dice, mut fold) = (Dice(5), Fold::default());
+    for epoch in [10, 20, 30, 40] {
+        let changed = changes(&mut dice, 0, 1, 200);
+        changed.iter().for_each(|handed| fold.apply(handed));
+        site.checkpoint(epoch, vec![changed]).unwrap();
+        if epoch == 20 {
+            // A file may come while it is removed.
+            while folder.path().exists() {
+                let _ = fs::remove_dir_all(folder.path());
+            }
+        }
+        if epoch >= 20 {
+            assert_eq!(site.status.trouble(), None);
+        }
+    }
+    site.end();
+    let found = found(&store).unwrap().unwrap();
+    assert_eq!(found.epoch(), 40);
+    assert_holds(&found, &fold, 2);
+}
+
+#[test]
+fn a_checkpoint_is_not_written_over_a_damaged_file_and_it_is_told() {
+    let folder = scratch("checkpoint").unwrap();
+    let store = store(folder.path());
+    let site = Site::start(&Wanted {
+        give_up: Duration::from_secs(1),
+        ..Wanted::of(&store, 1)
+    });
+    let mut dice = Dice(5);
+    let first = site.checkpoint(10, vec![changes(&mut dice, 0, 1, 200)]).unwrap();
+    // Its size is told by a list; a bit by reading it, which is done before an older one goes.
+    let file = folder.path().join(&first.shards[0].path);
+    fs::write(&file, &fs::read(&file).unwrap()[1..]).unwrap();
+    // What is held open is damaged too.
+    let error = site
+        .checkpoint(20, vec![changes(&mut dice, 0, 1, 200)])
+        .unwrap_err();
+    let told = error.to_string();
+    assert!(
+        told.contains(&first.shards[0].path) && told.contains("views are made anew"),
+        "{told}"
+    );
+    assert!(site.status.trouble().is_some());
+    site.end();
+    assert_eq!(list(&store).unwrap().len(), 1);
+}
+
+/// Waits until `done` is, with a checkpoint of changes after each look.
+fn until(
+    site: &Site,
+    epoch: &mut u64,
+    dice: &mut Dice,
+    fold: &mut Fold,
+    done: &dyn Fn(&Manifest) -> bool,
+) -> Manifest {
+    for _ in 0..400 {
+        let changed = changes(dice, 0, 1, 20);
+        changed.iter().for_each(|handed| fold.apply(handed));
+        let manifest = site.checkpoint(*epoch, vec![changed]).unwrap();
+        *epoch += 10;
+        if done(&manifest) {
+            return manifest;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it does not come to that");
+}
+
+#[test]
+fn one_checkpoint_that_is_kept_shares_nothing_with_the_newest() {
+    let folder = scratch("checkpoint").unwrap();
+    let store = store(folder.path());
+    let site = Site::start(&Wanted {
+        apart_every: Some(Duration::from_secs(3600)),
+        ..Wanted::of(&store, 1)
+    });
+    let (mut dice, mut fold, mut epoch) = (Dice(5), Fold::default(), 10);
+    let paths = |manifest: &Manifest| -> BTreeSet<String> {
+        manifest.shards.iter().map(|shard| shard.path.clone()).collect()
+    };
+    let apart = |newest: &Manifest| {
+        let named = paths(newest);
+        let mut kept = list(&store)
+            .unwrap()
+            .into_iter()
+            .filter_map(|listed| listed.manifest.ok());
+        kept.any(|kept| paths(&kept).is_disjoint(&named))
+    };
+    // For as long as checkpoints are written, and many more of them than are kept.
+    until(&site, &mut epoch, &mut dice, &mut fold, &apart);
+    for _ in 0..10 {
+        until(&site, &mut epoch, &mut dice, &mut fold, &|_| true);
+    }
+    let newest = until(&site, &mut epoch, &mut dice, &mut fold, &apart);
+    assert!(apart(&newest));
+    site.end();
+    assert_holds(&found(&store).unwrap().unwrap(), &fold, 2);
+    // With all that the newest names gone, there is one to go on from.
+    for path in paths(&newest) {
+        fs::remove_file(folder.path().join(path)).unwrap();
+    }
+    assert!(found(&store).unwrap().unwrap().epoch() < newest.epoch);
 }

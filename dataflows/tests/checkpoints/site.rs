@@ -85,6 +85,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) restored: Option<&'a Found>,
     pub(crate) keep: usize,
     pub(crate) give_up: Duration,
+    pub(crate) apart_every: Option<Duration>,
 }
 
 impl<'a> Wanted<'a> {
@@ -96,6 +97,7 @@ impl<'a> Wanted<'a> {
             restored: None,
             keep: 3,
             give_up: Duration::from_secs(60),
+            apart_every: None,
         }
     }
 }
@@ -144,9 +146,11 @@ impl Site {
             pipeline: PIPELINE.into(),
             views: Vec::new(),
             generation: wanted.generation,
+            ledger_generation: None,
             keep: wanted.keep,
             give_up: wanted.give_up,
             kinds: KINDS.to_vec(),
+            apart_every: wanted.apart_every,
         };
         let previous = wanted.restored.map(|found| found.manifest().clone());
         threads.push(Committer::start(wanted.store.clone(), settings, previous, ports).unwrap());

@@ -26,6 +26,10 @@ pub struct Checkpointed {
     pub took: Duration,
     /// Rows that were given back at the start.
     pub restored_rows: u64,
+    /// When that file of the kept checkpoints was read whole that was read longest ago; `None` before all were.
+    pub scrubbed: Option<Micros>,
+    /// Files of kept checkpoints that are not as they were written.
+    pub damaged_files: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -41,6 +45,8 @@ pub(super) struct Checkpoints {
     damaged: Gauge,
     took: Seconds,
     restored: Gauge,
+    scrub_age: Seconds,
+    damaged_files: Gauge,
 }
 
 impl Checkpoints {
@@ -123,6 +129,20 @@ impl Checkpoints {
             "Rows that were given back from a checkpoint at the start",
             &self.restored,
         );
+        to.add(
+            ("checkpoint_scrub_age", "seconds"),
+            Gauge,
+            &[],
+            "Time since all files of the kept checkpoints were read whole and were as they were written; a day at most",
+            &self.scrub_age,
+        );
+        to.add(
+            ("checkpoint_damaged_files", ""),
+            Gauge,
+            &[],
+            "Files of kept checkpoints that are not as they were written",
+            &self.damaged_files,
+        );
     }
 
     pub(super) fn set(&self, now: Micros, at: &Checkpointed) {
@@ -143,5 +163,9 @@ impl Checkpoints {
         self.damaged.set(whole(at.damaged));
         self.took.set(at.took.as_secs_f64());
         self.restored.set(whole(at.restored_rows));
+        if let Some(scrubbed) = at.scrubbed {
+            self.scrub_age.set(now.seconds_since(scrubbed).max(0.0));
+        }
+        self.damaged_files.set(whole(at.damaged_files));
     }
 }

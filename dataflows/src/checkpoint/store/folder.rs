@@ -67,6 +67,10 @@ impl Folder {
         Ok(true)
     }
 
+    pub(super) fn open(&self, path: &str) -> io::Result<File> {
+        File::open(self.root.join(path))
+    }
+
     pub(super) fn size(&self, path: &str) -> io::Result<Option<u64>> {
         match fs::metadata(self.root.join(path)) {
             Ok(metadata) => Ok(Some(metadata.len())),

@@ -13,7 +13,7 @@ use crate::config::Checkpoint as Settings;
 use bytes::Bytes;
 use folder::Folder;
 use remote::Remote;
-use std::{fmt, ops::Range, path::PathBuf, sync::Arc};
+use std::{fmt, fs::File, ops::Range, path::PathBuf, sync::Arc};
 
 /// Somewhere files of checkpoints are. Cheap to clone; used from any thread that may wait.
 #[derive(Clone)]
@@ -99,8 +99,28 @@ impl Store {
         &self.url
     }
 
-    /// Writes a file, in place of one that may be there.
-    pub(super) fn put(&self, path: &str, bytes: Bytes) -> Result<(), CheckpointError> {
+    /// Writes a file under a name that nobody else uses; what is there already, from an attempt whose answer was lost, is
+    /// left as it is.
+    pub(super) fn add(&self, path: &str, bytes: Bytes) -> Result<(), CheckpointError> {
+        if self.create(path, bytes.clone())? || self.get(path)?.as_ref() == Some(&bytes) {
+            return Ok(());
+        }
+        Err(CheckpointError::Occupied {
+            path: path.into(),
+            store: self.url().into(),
+        })
+    }
+
+    /// A file held open, which can be read also when it has lost its name; `None` where that cannot be done.
+    pub(super) fn hold(&self, path: &str) -> Option<File> {
+        match &*self.place {
+            Place::Folder(folder) => folder.open(path).ok(),
+            Place::Remote(_) => None,
+        }
+    }
+
+    /// Writes the probe, in place of one that may be there.
+    fn put(&self, path: &str, bytes: Bytes) -> Result<(), CheckpointError> {
         match &*self.place {
             Place::Folder(folder) => folder
                 .put(path, &bytes, false)

@@ -117,7 +117,7 @@ mod tests {
             "E\u{301}",
             "\u{e9}",
             "rse=A",
-            &long,
+            &*long,
             &long[1..],
             &long[..251],
             &long[..252],

@@ -10,7 +10,7 @@
 //! State: the file, which goes with the sheet; in memory at most [`CACHE_KIB`], whatever the number of rows.
 
 use dbb_events::{Did, Rse};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -71,8 +71,11 @@ const TABLES: &str = "
     CREATE TABLE listed (
         n INTEGER PRIMARY KEY, scope TEXT NOT NULL, name TEXT NOT NULL, rse TEXT NOT NULL, is_available INTEGER NOT NULL,
         bytes INTEGER, adler32 TEXT, url TEXT, is_stored INTEGER NOT NULL DEFAULT 0);
+    CREATE UNIQUE INDEX listed_once ON listed (scope, name, rse);
     CREATE TABLE places (uri TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE stored (uri TEXT NOT NULL, uuid BLOB NOT NULL, PRIMARY KEY (uri, uuid)) WITHOUT ROWID;
+    CREATE INDEX stored_by_uuid ON stored (uuid);
+    CREATE TABLE accounted (uuid BLOB PRIMARY KEY) WITHOUT ROWID;
     CREATE TABLE claimed (uuid BLOB PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE aside (n INTEGER PRIMARY KEY, rank INTEGER NOT NULL, body BLOB NOT NULL);
     BEGIN;
@@ -104,32 +107,41 @@ impl Sheet {
         self.rows
     }
 
-    /// Adds a replica that is at one of these URIs. A URI that another replica has is that one's.
-    pub fn list(&mut self, replica: &Replica, uris: &[String]) -> Result<(), SheetError> {
-        let n = self.rows.replicas + 1;
+    /// Adds a replica that is at one of these URIs. A URI that another replica has is that one's; a replica that is
+    /// named again is one, at all URIs it is given. Returns true for one that is new.
+    pub fn list(&mut self, replica: &Replica, uris: &[String]) -> Result<bool, SheetError> {
         let bytes = replica.bytes.and_then(|bytes| i64::try_from(bytes).ok());
-        self.db
+        let next = (self.rows.replicas + 1) as i64;
+        let n: i64 = self
+            .db
             .prepare_cached(
                 "INSERT INTO listed (n, scope, name, rse, is_available, bytes, adler32, url) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (scope, name, rse) DO UPDATE SET \
+                 is_available = max(is_available, excluded.is_available), \
+                 bytes = coalesce(bytes, excluded.bytes), adler32 = coalesce(adler32, excluded.adler32), \
+                 url = coalesce(url, excluded.url) RETURNING n",
             )?
-            .execute(params![
-                n as i64,
-                &*replica.did.scope,
-                &*replica.did.name,
-                replica.rse.as_str(),
-                replica.is_available,
-                bytes,
-                replica.adler32,
-                replica.url,
-            ])?;
+            .query_row(
+                params![
+                    next,
+                    &*replica.did.scope,
+                    &*replica.did.name,
+                    replica.rse.as_str(),
+                    replica.is_available,
+                    bytes,
+                    replica.adler32,
+                    replica.url,
+                ],
+                |row| row.get(0),
+            )?;
         for uri in uris {
             self.db
                 .prepare_cached("INSERT OR IGNORE INTO places (uri, n) VALUES (?1, ?2)")?
-                .execute(params![uri, n as i64])?;
+                .execute(params![uri, n])?;
         }
-        self.rows.replicas = n;
-        Ok(())
+        let is_new = n == next;
+        self.rows.replicas += u64::from(is_new);
+        Ok(is_new)
     }
 
     /// Adds a dataset whose file is at `uri`.
@@ -145,22 +157,53 @@ impl Sheet {
     /// Takes all datasets away: those of another repository come next.
     pub fn forget_stored(&mut self) -> Result<(), SheetError> {
         self.db.execute_batch(
-            "DELETE FROM stored; DELETE FROM claimed; UPDATE listed SET is_stored = 0 WHERE is_stored",
+            "DELETE FROM stored; DELETE FROM accounted; DELETE FROM claimed; UPDATE listed SET is_stored = 0 WHERE is_stored",
         )?;
         self.rows.datasets = 0;
         Ok(())
     }
 
-    /// Takes note that the dataset `uuid` is said to be in the file `name`; where it is already, if that is elsewhere:
-    /// another file, or another URI than those of this one.
-    pub fn claim(&mut self, uuid: Uuid, name: &str) -> Result<Option<String>, SheetError> {
-        self.db
-            .execute_batch("CREATE INDEX IF NOT EXISTS stored_by_uuid ON stored (uuid)")?;
-        let uuid = uuid.as_bytes().as_slice();
-        let mut stored = self.db.prepare_cached("SELECT uri FROM stored WHERE uuid = ?1")?;
-        if let Some(row) = stored.query([uuid])?.next()? {
-            return Ok(Some(row.get(0)?));
+    /// The URI of the file that holds all these datasets, if there is one; a Butler that copies files has them under
+    /// names of its own.
+    pub fn file_of(&self, uuids: &[Uuid]) -> Result<Option<String>, SheetError> {
+        let mut stored = self
+            .db
+            .prepare_cached("SELECT uri FROM stored WHERE uuid = ?1 AND (?2 IS NULL OR uri = ?2)")?;
+        let mut file: Option<String> = None;
+        for uuid in uuids {
+            let Some(uri) = stored
+                .query_row(params![uuid.as_bytes().as_slice(), file], |row| row.get(0))
+                .optional()?
+            else {
+                return Ok(None);
+            };
+            file = Some(uri);
         }
+        Ok(file)
+    }
+
+    /// The replica that is listed at this URI, `SCOPE:NAME`.
+    pub fn listed_at(&self, uri: &str) -> Result<Option<String>, SheetError> {
+        let sql = "SELECT l.scope || ':' || l.name FROM places p JOIN listed l ON l.n = p.n WHERE p.uri = ?1";
+        let mut listed = self.db.prepare_cached(sql)?;
+        Ok(listed.query_row([uri], |row| row.get(0)).optional()?)
+    }
+
+    /// These datasets belong to a replica that is listed, wherever they are: they are not unexpected.
+    pub fn account(&mut self, uuids: &[Uuid]) -> Result<(), SheetError> {
+        let mut account = self
+            .db
+            .prepare_cached("INSERT OR IGNORE INTO accounted (uuid) VALUES (?1)")?;
+        for uuid in uuids {
+            account.execute([uuid.as_bytes().as_slice()])?;
+        }
+        Ok(())
+    }
+
+    /// Takes note that the dataset `uuid`, which no Butler has, is said to be in the file `name`; in which other file it
+    /// is said to be already.
+    pub fn claim(&mut self, uuid: Uuid, name: &str) -> Result<Option<String>, SheetError> {
+        let uuid = uuid.as_bytes().as_slice();
         let mut claimed = self
             .db
             .prepare_cached("SELECT name FROM claimed WHERE uuid = ?1")?;
@@ -243,7 +286,8 @@ impl Sheet {
         each: &mut dyn FnMut(String, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let sql = "SELECT s.uri, count(*) FROM stored s \
-                   WHERE NOT EXISTS (SELECT 1 FROM places p WHERE p.uri = s.uri) GROUP BY s.uri ORDER BY s.uri";
+                   WHERE NOT EXISTS (SELECT 1 FROM places p WHERE p.uri = s.uri) \
+                   AND NOT EXISTS (SELECT 1 FROM accounted a WHERE a.uuid = s.uuid) GROUP BY s.uri ORDER BY s.uri";
         self.query(sql, &mut |row| {
             let datasets: i64 = row.get(1)?;
             each(row.get(0)?, datasets as u64).map_err(Failed::Each)
@@ -298,6 +342,52 @@ fn replica(row: &Row<'_>) -> rusqlite::Result<Replica> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_replica_that_is_named_twice_is_one_wherever_it_is() {
+        let mut sheet = Sheet::new().unwrap();
+        let uris = |uri: &str| [uri.to_owned()];
+        assert!(sheet.list(&listed("a", false), &uris("/x/a")).unwrap());
+        assert!(!sheet.list(&listed("a", true), &uris("/y/a")).unwrap());
+        assert!(sheet.list(&listed("b", true), &uris("/y/b")).unwrap());
+        assert_eq!(sheet.rows().replicas, 2);
+        let missing = |sheet: &mut Sheet| {
+            let mut names = Vec::new();
+            sheet
+                .missing::<SheetError>(&mut |replica| {
+                    names.push(replica.did.name.to_string());
+                    Ok(())
+                })
+                .unwrap();
+            names
+        };
+        assert_eq!(missing(&mut sheet), ["a", "b"]);
+        sheet.store("/y/a", Uuid::from_u128(1)).unwrap();
+        assert_eq!(missing(&mut sheet), ["b"]);
+    }
+
+    #[test]
+    fn a_file_under_another_name_is_found_by_all_its_datasets() {
+        let mut sheet = Sheet::new().unwrap();
+        let uuid = Uuid::from_u128;
+        for (uri, n) in [("/root/zips/1.zip", 1), ("/root/zips/1.zip", 2), ("/root/a", 3)] {
+            sheet.store(uri, uuid(n)).unwrap();
+        }
+        let zip = [uuid(1), uuid(2)];
+        assert_eq!(sheet.file_of(&zip).unwrap().as_deref(), Some("/root/zips/1.zip"));
+        assert_eq!(sheet.file_of(&[uuid(1), uuid(3)]).unwrap(), None, "two files");
+        assert_eq!(sheet.file_of(&[uuid(1), uuid(4)]).unwrap(), None, "not all of it");
+        assert_eq!(sheet.file_of(&[]).unwrap(), None);
+        sheet.account(&zip).unwrap();
+        let mut unexpected = Vec::new();
+        sheet
+            .unexpected::<SheetError>(&mut |uri, _| {
+                unexpected.push(uri);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(unexpected, ["/root/a"]);
+    }
 
     fn listed(name: &str, is_available: bool) -> Replica {
         Replica {

@@ -1,6 +1,7 @@
 //! Compare: what is missing in a site's Butlers, what is there and should not be, and what cannot be told.
 
 use super::{
+    known::Finder,
     listing::{self, Rows},
     resend,
 };
@@ -281,6 +282,7 @@ fn repository(
         file,
         detail,
     };
+    let mut finder = Finder::new(mapping, settings);
     let mut lines = read_lines::<Replica>(missing)?;
     loop {
         let next = lines.next().transpose()?;
@@ -296,12 +298,15 @@ fn repository(
         let dids: Vec<Did> = replicas.iter().map(|replica| replica.did.clone()).collect();
         let applied = ledger.applied(target, &dids)?;
         let open = ledger.open_events(target, &dids)?;
+        let found = finder.find(&replicas, &applied, sheet)?;
         let mut lacking = Vec::new();
-        for replica in replicas {
+        for (replica, found) in replicas.into_iter().zip(found) {
             let name = replica.did.to_string();
             let known = applied.get(&replica.did);
             if known.is_some_and(|known| known.state.is_registered() && known.uuids.is_empty()) {
                 // A dimension file: it has left records, and no datasets.
+                counts.there += 1;
+            } else if found.is_some() {
                 counts.there += 1;
             } else if let Some(state) = open.get(&replica.did) {
                 let (what, count) = match state {
@@ -316,8 +321,17 @@ fn repository(
         }
         let Some(lookups) = &mut task.lookups else {
             for replica in lacking {
-                counts.missing += 1;
-                each(finding("missing", replica.did.to_string(), None))?;
+                let name = replica.did.to_string();
+                if finder.copies() && !replica.did.name.ends_with(".zip") {
+                    // Another name, and no UUID to find it by.
+                    let detail =
+                        "the repository copies files, and nothing tells the UUID of this one: give --rucio";
+                    counts.unknown_metadata += 1;
+                    each(finding("unknown_metadata", name, Some(detail.into())))?;
+                } else {
+                    counts.missing += 1;
+                    each(finding("missing", name, None))?;
+                }
             }
             continue;
         };
@@ -351,16 +365,24 @@ fn repository(
                     continue;
                 }
             };
-            if let Some(uuid) = described(&labels)
-                && let Some(other) = sheet.claim(uuid, &name)?
-            {
-                counts.same_uuid += 1;
-                each(finding(
-                    "same_uuid",
-                    name,
-                    Some(format!("UUID {uuid} is in {other}, too")),
-                ))?;
-                continue;
+            if let Some(uuid) = described(&labels) {
+                let other = match sheet.file_of(&[uuid])? {
+                    Some(uri) => match sheet.listed_at(&uri)? {
+                        // Nobody else's: a copy under the Butler's own name for it.
+                        None if finder.at(replica, vec![uuid], sheet)?.is_some() => {
+                            counts.there += 1;
+                            continue;
+                        }
+                        _ => Some(uri),
+                    },
+                    None => sheet.claim(uuid, &name)?,
+                };
+                if let Some(other) = other {
+                    let detail = format!("UUID {uuid} is in {other}, too");
+                    counts.same_uuid += 1;
+                    each(finding("same_uuid", name, Some(detail)))?;
+                    continue;
+                }
             }
             counts.missing += 1;
             let Some(event) = resend::event(replica, &labels, at) else {
@@ -420,13 +442,13 @@ fn described(labels: &dbb_events::Labels) -> Option<uuid::Uuid> {
     sidecar.get("id")?.as_str()?.parse().ok()
 }
 
-fn write_line(to: &mut impl std::io::Write, value: &impl Serialize) -> anyhow::Result<()> {
+pub(super) fn write_line(to: &mut impl std::io::Write, value: &impl Serialize) -> anyhow::Result<()> {
     serde_json::to_writer(&mut *to, value)?;
     to.write_all(b"\n")?;
     Ok(())
 }
 
-fn read_lines<T: DeserializeOwned>(
+pub(super) fn read_lines<T: DeserializeOwned>(
     mut from: impl std::io::Read + std::io::Seek,
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<T>>> {
     from.rewind()?;

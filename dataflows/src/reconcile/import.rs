@@ -1,14 +1,18 @@
 //! Import: the ledger learns of files that were registered before it was kept.
 
-use super::listing::{self, Rows};
+use super::{
+    compare::{read_lines, write_line},
+    known::Finder,
+    listing::{self, Rows},
+};
 use crate::config::Config;
 use anyhow::Context;
-use dbb_events::Micros;
+use dbb_events::{Did, Micros};
 use dbb_operators::mapping::Mapping;
 use dbb_sinks::{
     butler,
     ledger::{Ledger, Seed},
-    sheet::Sheet,
+    sheet::{Replica, Sheet},
 };
 use std::path::Path;
 
@@ -90,11 +94,43 @@ pub fn import(
             Ok(())
         })?;
         new += ledger.seed(name, &batch, now)?;
-        (done.matched, done.new) = (matched, new);
-        sheet.missing::<anyhow::Error>(&mut |replica| {
-            done.in_rucio_only += u64::from(is_meant(replica.rse.as_str(), &replica.did.scope));
-            Ok(())
+        // Put aside, because the sheet cannot be asked and written at once.
+        let mut missing = tempfile::spooled_tempfile(8 << 20);
+        sheet.missing::<anyhow::Error>(&mut |replica| match is_meant(
+            replica.rse.as_str(),
+            &replica.did.scope,
+        ) {
+            true => write_line(&mut missing, &replica),
+            false => Ok(()),
         })?;
+        let mut finder = Finder::new(mapping, settings);
+        let mut lines = read_lines::<Replica>(missing)?;
+        loop {
+            let replicas: Vec<Replica> = lines.by_ref().take(AT_ONCE).collect::<Result<_, _>>()?;
+            if replicas.is_empty() {
+                break;
+            }
+            let dids: Vec<Did> = replicas.iter().map(|replica| replica.did.clone()).collect();
+            let applied = ledger.applied(name, &dids)?;
+            let found = finder.find(&replicas, &applied, &mut sheet)?;
+            let mut batch = Vec::new();
+            for (replica, found) in replicas.into_iter().zip(found) {
+                let Some(known) = found else {
+                    done.in_rucio_only += 1;
+                    continue;
+                };
+                matched += 1;
+                batch.push(Seed {
+                    did: replica.did,
+                    rse: replica.rse,
+                    version,
+                    uri: known.uri,
+                    uuids: known.uuids,
+                });
+            }
+            new += ledger.seed(name, &batch, now)?;
+        }
+        (done.matched, done.new) = (matched, new);
         sheet.unexpected::<anyhow::Error>(&mut |_, _| {
             done.in_butler_only += 1;
             Ok(())

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, path::Path};
 pub struct Rows {
     /// When it was made.
     pub at: Micros,
-    /// Replicas.
+    /// Replicas; one that is named twice is one.
     pub replicas: u64,
     /// Replicas that no route leads to a repository.
     pub unrouted: u64,
@@ -126,8 +126,8 @@ pub(super) fn add(
     sheet: &mut Sheet,
     rows: &mut Rows,
 ) -> anyhow::Result<()> {
-    rows.replicas += 1;
     let Some(route) = mapping.route(replica.rse.as_str(), &replica.did.scope) else {
+        rows.replicas += 1;
         rows.unrouted += 1;
         return Ok(());
     };
@@ -136,7 +136,7 @@ pub(super) fn add(
         places = route.places(&replica.did.scope, &replica.did.name);
     }
     replica.url = urls.iter().find(|url| route.rewrite(url).is_ok()).cloned();
-    sheet.list(&replica, &places)?;
+    rows.replicas += u64::from(sheet.list(&replica, &places)?);
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 
 mod compare;
 mod import;
+mod known;
 mod listing;
 mod resend;
 

@@ -27,7 +27,7 @@ pub use check::{CheckReport, check};
 pub use error::ButlerError;
 pub(crate) use history::plain;
 pub use history::{Applied, History, NoHistory};
-pub use scan::scan;
+pub use scan::{Zips, scan};
 pub use settings::{
     Allow, ButlerSettings, Patience, Removal, Transfer, TransferMode, Verify, VerifyMode, WorkerSettings,
 };

@@ -37,6 +37,8 @@ pub(super) enum Ask<'a> {
     Ping { id: u64 },
     /// The next page of all that is stored, or the first.
     Scan { id: u64, begin: bool },
+    /// The datasets in these zips, by their own indexes.
+    Members { id: u64, uris: &'a [String] },
     /// Do the database and the storage answer, and what are they?
     Check { id: u64 },
 }
@@ -136,6 +138,9 @@ pub(super) struct Reply {
     /// Of a scan: datasets and their URIs.
     #[serde(default)]
     pub(super) rows: Vec<(Uuid, String)>,
+    /// Of zips: the datasets in each.
+    #[serde(default)]
+    pub(super) members: Vec<Vec<Uuid>>,
     /// Of a scan: true with the last of them.
     #[serde(default)]
     pub(super) done: bool,

@@ -39,6 +39,135 @@ fn write_listing(site: &Site, events: &[Value], with_urls: bool) -> Result<PathB
     Ok(path)
 }
 
+/// The section of the configuration.
+fn rses(site: &Site) -> Result<serde_json::Map<String, Value>> {
+    let config = fs::read_to_string(site.config())?;
+    let rses = config.lines().find_map(|line| line.strip_prefix("rses: "));
+    Ok(serde_json::from_str(rses.context("no RSEs")?)?)
+}
+
+/// Puts the labels of each file beside it, and gives the configuration that finds them there.
+fn write_documents(site: &Site, rses: &serde_json::Map<String, Value>, events: &[Value]) -> Result<PathBuf> {
+    let mut prefixes = Vec::new();
+    for settings in rses.values() {
+        prefixes.extend(settings["prefixes"].as_array().context("no prefixes")?.clone());
+    }
+    for event in events {
+        let p = &event["payload"];
+        let url = p["dst-url"].as_str().context("no URL")?;
+        let path = prefixes
+            .iter()
+            .find_map(|prefix| {
+                let rest = url.strip_prefix(prefix["from"].as_str()?)?;
+                Some(format!("{}{rest}", prefix["to"].as_str()?))
+            })
+            .context("no prefix fits")?;
+        let labels = json!({"rubin_butler": p["rubin_butler"], "rubin_sidecar": p["rubin_sidecar"]});
+        fs::write(format!("{path}.labels.json"), labels.to_string())?;
+    }
+    let lookup = site.path().join("lookup.yaml");
+    let documents = json!({"documents": {"prefixes": prefixes, "one_per_file": ["{name}.labels.json"]}});
+    fs::write(&lookup, documents.to_string())?;
+    Ok(lookup)
+}
+
+/// A repository that copies has files under its own names: by the ledger, by the index of a zip, by the labels of a
+/// file it is known whose they are. A replica that is listed twice is one.
+#[test]
+fn what_a_butler_has_under_names_of_its_own_is_not_missing_whatever_the_kind_and_the_mode() -> Result<()> {
+    for mode in ["direct", "auto", "copy", "link"] {
+        let mut site = site("--files 30 --faults none --late 0")?;
+        let sets: Vec<String> = ["data_product", "raw_file", "zip_file"]
+            .iter()
+            .map(|kind| format!("repositories.main.transfer.{kind}={mode}"))
+            .collect();
+        for set in &sets {
+            site.set(set.clone());
+        }
+        site.run_once(&[])?.with(0)?;
+        let events = landings(&site)?;
+        let twice: Vec<Value> = events
+            .iter()
+            .flat_map(|event| [event.clone(), event.clone()])
+            .collect();
+        let listing = write_listing(&site, &twice, true)?;
+        let listing = listing.to_str().context("path")?;
+        let rses = rses(&site)?;
+        let lookup = write_documents(&site, &rses, &events)?;
+        let lookup = ["--rucio", lookup.to_str().context("path")?];
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        // For each RSE: its files of each kind, and what is told of them.
+        let reconciled = |more: &[&str]| -> Result<Vec<([u64; 3], Value)>> {
+            rses.keys()
+                .map(|rse| {
+                    let mut kinds = [0; 3];
+                    for event in events.iter().filter(|event| event["payload"]["dst-rse"] == **rse) {
+                        kinds[match event["payload"]["rubin_butler"].as_str() {
+                            Some("dim_file") => 0,
+                            Some("zip_file") => 1,
+                            _ => 2,
+                        }] += 1;
+                    }
+                    let mut arguments =
+                        vec!["--rse", rse.as_str(), "--listing", listing, "--dry-run", "--json"];
+                    arguments.extend(&sets);
+                    arguments.extend(more);
+                    let (_, text, error) = site.dbb(&["reconcile"], &arguments)?;
+                    let told: Value = serde_json::from_str(&text).with_context(|| error)?;
+                    let files: u64 = kinds.iter().sum();
+                    ensure!(told["replicas"] == files, "{mode}: {files} files: {text}");
+                    Ok((kinds, told["repositories"]["main"].clone()))
+                })
+                .filter(|found| {
+                    found
+                        .as_ref()
+                        .map_or(true, |(kinds, _)| kinds.iter().sum::<u64>() > 0)
+                })
+                .collect()
+        };
+        // By the ledger.
+        for (kinds, told) in reconciled(&[])? {
+            let files: u64 = kinds.iter().sum();
+            ensure!(
+                told["there"] == files && told["missing"] == 0 && told["unexpected"] == 0,
+                "{mode}: {kinds:?} by the ledger: {told}"
+            );
+        }
+        // By what a file and its labels say; dimension files leave nothing that could be found.
+        for file in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+            let _ = fs::remove_file(site.path().join(file));
+        }
+        for ([dimensions, zips, others], told) in reconciled(&lookup)? {
+            ensure!(
+                told["there"] == zips + others && told["missing"] == dimensions && told["same_uuid"] == 0,
+                "{mode}: {zips} zips, {others} others by their UUIDs: {told}"
+            );
+        }
+        // With nothing that tells UUIDs nobody says that a file is missing.
+        for ([dimensions, zips, others], told) in reconciled(&[])? {
+            let (there, unknown) = match mode {
+                "direct" => (zips + others, 0),
+                _ => (zips, dimensions + others),
+            };
+            ensure!(
+                told["there"] == there && told["unknown_metadata"] == unknown,
+                "{mode}: {zips} zips by their indexes: {told}"
+            );
+        }
+        let mut arguments = vec!["--listing", listing];
+        arguments.extend(&sets);
+        let (status, text, error) = site.dbb(&["ledger", "import"], &arguments)?;
+        ensure!(status == 0, "{text}{error}");
+        for ([_, zips, _], told) in reconciled(&[])? {
+            ensure!(
+                told["there"].as_u64() >= Some(zips),
+                "{mode}: {zips} zips by an import: {told}"
+            );
+        }
+    }
+    Ok(())
+}
+
 fn is_dimension_file(event: &Value) -> bool {
     event["payload"]["rubin_butler"] == "dim_file"
 }
@@ -114,33 +243,8 @@ fn an_empty_butler_is_filled_from_a_listing_and_sidecar_documents() -> Result<()
     let mut site = site("--files 40 --faults none")?;
     let events = landings(&site)?;
     // What a hub would have looked up lies beside each file, and no event will ever be read.
-    let config = fs::read_to_string(site.config())?;
-    let rses: Value = serde_json::from_str(
-        config
-            .lines()
-            .find_map(|line| line.strip_prefix("rses: "))
-            .context("no RSEs")?,
-    )?;
-    let mut prefixes = Vec::new();
-    for (_, settings) in rses.as_object().context("no RSEs")? {
-        prefixes.extend(settings["prefixes"].as_array().context("no prefixes")?.clone());
-    }
-    for event in &events {
-        let p = &event["payload"];
-        let url = p["dst-url"].as_str().context("no URL")?;
-        let path = prefixes
-            .iter()
-            .find_map(|prefix| {
-                let rest = url.strip_prefix(prefix["from"].as_str()?)?;
-                Some(format!("{}{rest}", prefix["to"].as_str()?))
-            })
-            .context("no prefix fits")?;
-        let labels = json!({"rubin_butler": p["rubin_butler"], "rubin_sidecar": p["rubin_sidecar"]});
-        fs::write(format!("{path}.labels.json"), labels.to_string())?;
-    }
-    let lookup = site.path().join("lookup.yaml");
-    let documents = json!({"documents": {"prefixes": prefixes, "one_per_file": ["{name}.labels.json"]}});
-    fs::write(&lookup, documents.to_string())?;
+    let rses = rses(&site)?;
+    let lookup = write_documents(&site, &rses, &events)?;
     fs::rename(site.path().join("events"), site.path().join("unread"))?;
     fs::create_dir(site.path().join("events"))?;
     let listing = write_listing(&site, &events, true)?;
@@ -153,7 +257,7 @@ fn an_empty_butler_is_filled_from_a_listing_and_sidecar_documents() -> Result<()
         arguments.extend(more);
         site.dbb(&["reconcile"], &arguments)
     };
-    let rses: Vec<&String> = rses.as_object().context("no RSEs")?.keys().collect();
+    let rses: Vec<&String> = rses.keys().collect();
     let mut missing = 0;
     for rse in &rses {
         let here = events

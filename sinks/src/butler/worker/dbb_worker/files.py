@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import uuid
 import zipfile
 
 from lsst.daf.butler import DatasetRef
@@ -13,6 +15,7 @@ from .dimensions import Export, key_text
 from .faults import sentence, understand
 from .items import Item, place, place_text
 
+LOG = logging.getLogger("dbb.files")
 _INDEX = "_butler_zip_index.json"
 
 
@@ -137,6 +140,17 @@ def ingest_zip(repository, item: Item) -> None:
             return
         provided = sibling or []
     _call(repository, item, refs, uuids, has_records, provided)
+
+
+def members(uri: str) -> list[str]:
+    """The UUIDs of the datasets in the zip at this URI, as its index has them; none if it is no such zip."""
+    try:
+        with ResourcePath(uri, forceDirectory=False).open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            index = json.loads(archive.read(_INDEX))
+        return [str(uuid.UUID(key)) for key in index["refs"]["compact_refs"]]
+    except Exception as error:
+        LOG.info("%s is no zip that can be read: %s", uri, error)
+        return []
 
 
 def _call(repository, item: Item, refs, uuids, has_records: bool, provided: list[str]) -> None:

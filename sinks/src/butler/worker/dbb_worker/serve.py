@@ -108,6 +108,10 @@ def _answer(repository, request: dict) -> dict:
                 if request["begin"]:
                     repository.scan = Scan(repository)
                 return repository.scan.page()
+            case "members":
+                from .files import members
+
+                return {"members": [members(uri) for uri in request["uris"]]}
             case "exists":
                 return {"known": repository.exists(request["uuids"])}
             case "check":

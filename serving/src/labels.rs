@@ -19,6 +19,15 @@ pub struct TopicPartition {
     pub partition: i32,
 }
 
+/// A file that was registered, by what was compared with it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Compared {
+    /// The repository.
+    pub repository: Arc<str>,
+    /// `size`, `checksum`, `unverified` or `not_asked`.
+    pub verified: &'static str,
+}
+
 /// How events of an RSE end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Ending {

@@ -4,7 +4,7 @@
 
 use crate::{
     catalog::{Catalog, Form},
-    labels::{Build, Ending, Leg, Repository, Stream, TopicPartition, WaitsFor, Why},
+    labels::{Build, Compared, Ending, Leg, Repository, Stream, TopicPartition, WaitsFor, Why},
 };
 use asked::Questions;
 pub use checkpoint::Checkpointed;
@@ -45,6 +45,7 @@ pub struct Metrics {
     catalog: Arc<Catalog>,
     received: Family<Stream, Counter>,
     outcomes: Family<Ending, Counter>,
+    compared: Family<Compared, Counter>,
     dead_letters: Family<Why, Counter>,
     not_for_us: Family<Why, Counter>,
     repeats: Counter,
@@ -59,6 +60,7 @@ pub struct Metrics {
     worker_restarts: Family<Repository, Counter>,
     ledger_writes: Histogram,
     ledger_bytes: Gauge,
+    going_round: Gauge,
     ways: Histograms<Leg>,
     questions: Questions,
     checkpoints: Checkpoints,
@@ -83,6 +85,7 @@ impl Metrics {
             catalog: Arc::default(),
             received: Family::default(),
             outcomes: Family::default(),
+            compared: Family::default(),
             dead_letters: Family::default(),
             not_for_us: Family::default(),
             repeats: Counter::default(),
@@ -97,6 +100,7 @@ impl Metrics {
             worker_restarts: Family::default(),
             ledger_writes: Histogram::new(CALL_SECONDS),
             ledger_bytes: Gauge::default(),
+            going_round: Gauge::default(),
             ways: Family::new_with_constructor(ways as fn() -> Histogram),
             questions: Questions::default(),
             checkpoints: Checkpoints::default(),
@@ -133,6 +137,14 @@ impl Metrics {
             &["repository", "rse", "kind", "outcome"],
             "Answers of repositories; an event that waits is counted each time it is tried",
             &self.outcomes,
+        );
+        to.add(
+            ("registered_files", ""),
+            Counter,
+            &["repository", "verified"],
+            "Files registered, by what was compared with them before: size, checksum; unverified where it was asked for \
+             and the storage could not tell; not_asked",
+            &self.compared,
         );
         to.add(
             ("dead_letters", ""),
@@ -233,6 +245,13 @@ impl Metrics {
             &self.ledger_bytes,
         );
         to.add(
+            ("going_round", "rows"),
+            Gauge,
+            &[],
+            "Rows of the ledger that are tried again and again and get nowhere; they are tried less and less often",
+            &self.going_round,
+        );
+        to.add(
             ("stage", "seconds"),
             Histogram,
             &["stage"],
@@ -269,6 +288,13 @@ impl Metrics {
             outcome: settled.outcome.as_str(),
         };
         self.outcomes.get_or_create(&ending).inc();
+        if matches!(settled.outcome, Outcome::Ingested) {
+            let compared = Compared {
+                repository: Arc::clone(&request.target),
+                verified: settled.verified.as_str(),
+            };
+            self.compared.get_or_create(&compared).inc();
+        }
         match &settled.outcome {
             Outcome::Refused(refusal) => self.count_dead_letter(refusal.reason.as_str()),
             Outcome::Ingested if request.waiting_since.is_none() => {
@@ -388,6 +414,11 @@ impl Metrics {
     /// The ledger takes `bytes` on disk.
     pub fn ledger_size(&self, bytes: u64) {
         self.ledger_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many rows of the ledger come back again and again and get nowhere.
+    pub fn going_round(&self, rows: u64) {
+        self.going_round.set(i64::try_from(rows).unwrap_or(i64::MAX));
     }
 
     /// Checkpoints stand so at `now`.

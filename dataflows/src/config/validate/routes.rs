@@ -7,7 +7,7 @@ use crate::config::{
     settings::{Prefix, Route},
 };
 use dbb_operators::mapping::{self, MappingError, Selector};
-use dbb_sinks::butler::ButlerError;
+use dbb_sinks::butler::{ButlerError, VerifyMode};
 use std::collections::BTreeMap;
 
 impl Check<'_> {
@@ -153,6 +153,12 @@ impl Check<'_> {
             }
             if !config.routes.iter().any(|r| r.repositories.contains(name)) {
                 self.warning(&path, "no route leads to it");
+            }
+            if repository.verify.mode == VerifyMode::Checksum && !repository.verify.read_bytes {
+                let problem = "a storage without checksums of its own, such as a file system, cannot tell them: there a file \
+                               with other bytes of the same number is registered as `unverified`. With `read_bytes: true` \
+                               it is read";
+                self.warning(&format!("{path}.verify.mode"), problem);
             }
         }
     }

@@ -216,12 +216,17 @@ impl Site {
 
     /// After kills: runs to the end until all is proved. A run that is to end once does not wait for all that is due later.
     pub fn settle_after_kills(&self) -> Result<()> {
+        self.settle_after(books::Again::Perhaps)
+    }
+
+    /// The same, with what may have been tried twice.
+    pub fn settle_after(&self, again: books::Again) -> Result<()> {
         const RUNS: usize = 6;
         for run in 1..=RUNS {
             let ended = self.run_once(&[])?;
             let (status, text) = (ended.status, ended.text);
             ensure!(status <= 1, "it ended with {status}:\n{text}");
-            match self.prove_ledger(books::Again::Perhaps) {
+            match self.prove_ledger(again) {
                 Ok(()) => break,
                 Err(error) if run == RUNS => return Err(error),
                 Err(_) => {}

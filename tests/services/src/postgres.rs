@@ -117,9 +117,27 @@ impl Postgres {
         Ok(String::from_utf8_lossy(&answer.stdout).trim_end().into())
     }
 
-    /// Kills the server with SIGKILL; its sessions end a moment later.
+    /// Kills the server with SIGKILL, and returns once its sessions have ended, too: each notices a moment later that
+    /// the first process is gone, and answers until then.
     pub fn kill(&mut self) -> Result<()> {
-        self.running()?.kill()
+        let sessions = children(self.running()?.id());
+        self.running()?.kill()?;
+        wait_until(
+            "the sessions of the killed server end",
+            Duration::from_secs(30),
+            || Ok(!sessions.iter().any(|pid| is_there(*pid))),
+        )
+    }
+
+    /// Stops all processes of the server where they are, as a disk that hangs does: it takes connections and bytes, and
+    /// answers nothing, until what is returned is dropped.
+    pub fn freeze(&mut self) -> Result<Frozen> {
+        let first = self.running()?.id();
+        signal("STOP", &[first])?;
+        let mut all = children(first);
+        signal("STOP", &all)?;
+        all.push(first);
+        Ok(Frozen(all))
     }
 
     /// Sends a signal, named without `SIG`, to the server's first process; its sessions are others.
@@ -202,6 +220,51 @@ impl Postgres {
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
+}
+
+/// Processes of a server that are stopped; they go on when this is dropped.
+#[derive(Debug)]
+pub struct Frozen(Vec<u32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // One that has gone needs no signal.
+        let _ = signal("CONT", &self.0);
+    }
+}
+
+fn signal(name: &str, processes: &[u32]) -> Result<()> {
+    for pid in processes {
+        Command::new("kill")
+            .args(["-s", name, &pid.to_string()])
+            .output()
+            .context("could not start kill")?;
+    }
+    Ok(())
+}
+
+/// The processes that `parent` has started.
+fn children(parent: u32) -> Vec<u32> {
+    let Ok(all) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    all.flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent))
+        .collect()
+}
+
+/// True until it has ended; one that nobody has asked how has ended.
+fn is_there(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| state != "Z")
+}
+
+/// The state of a process, and its parent.
+fn stat(pid: u32) -> Option<(String, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 /// The folder of the newest server programs.

@@ -14,7 +14,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use dbb_events::{
     Action, Did, Entry, EventId, Kind, Micros, Outcome, Place, Request, Rse, Settled, Verified,
 };
-use dbb_sinks::ledger::{Ledger, LedgerSettings, Who};
+use dbb_sinks::ledger::{Ledger, LedgerSettings, Process, Who};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -76,9 +76,10 @@ fn write(c: &mut Criterion) {
     let mut ledger = Ledger::open(&settings).expect("a ledger");
     let who = Who {
         host: "bench".into(),
-        pid: 1,
+        process: Process::default(),
         version: "bench".into(),
         started_at: NOW,
+        instance: String::new(),
     };
     let generation = ledger.begin_generation(&who).expect("a generation");
     let mut next = 0;

@@ -7,7 +7,7 @@ mod check;
 mod letters;
 
 use dbb_events::{DeadLetter, Did, Entry, EventId, Micros, Place, Reason, Rse};
-use dbb_sinks::ledger::{Ledger, LedgerSettings, Who};
+use dbb_sinks::ledger::{Ledger, LedgerSettings, Process, Who};
 use std::{fs, path::Path, process::Command};
 use tempfile::TempDir;
 
@@ -79,9 +79,10 @@ impl Site {
         .unwrap();
         let who = Who {
             host: "h".into(),
-            pid: 1,
+            process: Process::default(),
             version: "0".into(),
             started_at: Micros(0),
+            instance: String::new(),
         };
         let generation = ledger.begin_generation(&who).unwrap();
         let letters = [

@@ -1,6 +1,7 @@
 //! Where requests go and outcomes come from: Butler repositories, the ledger that remembers, and what tells labels.
 
 pub mod butler;
+pub mod clock;
 pub mod ledger;
 pub mod lookup;
 pub mod outcomes;

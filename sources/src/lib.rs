@@ -19,7 +19,7 @@ pub mod source;
 pub mod stomp;
 mod tls;
 
-pub use catalogue::CatalogueSettings;
+pub use catalogue::{CatalogueSettings, CatalogueStatus};
 pub use error::SourceError;
 pub use kafka::KafkaSettings;
 pub use listings::ListingsSettings;

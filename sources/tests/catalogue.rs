@@ -57,7 +57,7 @@ fn records(source: &mut dyn Source, count: usize) -> Vec<(i32, Value)> {
 #[test]
 fn the_table_comes_first_and_then_every_change_of_it() {
     let (postgres, settings) = database("catalogue_changes");
-    let mut source = catalogue::open(&settings, false).unwrap();
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
     let first = records(&mut *source, 2);
     assert_eq!((first[0].0, &first[0].1["replicas"]), (SNAPSHOT, &1.into()));
     let row = &first[1].1;
@@ -116,7 +116,7 @@ fn the_table_comes_first_and_then_every_change_of_it() {
 #[test]
 fn a_lost_session_begins_again_with_the_table_as_it_is() {
     let (postgres, settings) = database("catalogue_lost");
-    let mut source = catalogue::open(&settings, false).unwrap();
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
     records(&mut *source, 2);
     postgres
         .sql(
@@ -133,7 +133,7 @@ fn a_lost_session_begins_again_with_the_table_as_it_is() {
 #[test]
 fn one_snapshot_ends_when_only_one_is_wanted() {
     let (_, settings) = database("catalogue_once");
-    let mut source = catalogue::open(&settings, true).unwrap();
+    let (mut source, _) = catalogue::open(&settings, true).unwrap();
     records(&mut *source, 2);
     let mut batch = Vec::new();
     let started = Instant::now();
@@ -148,7 +148,7 @@ fn one_snapshot_ends_when_only_one_is_wanted() {
 fn a_missing_publication_says_what_to_make() {
     let (_, mut settings) = database("catalogue_unpublished");
     settings.publication = "other".into();
-    let mut source = catalogue::open(&settings, false).unwrap();
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
     let (mut batch, started) = (Vec::new(), Instant::now());
     let error: SourceError = loop {
         assert!(started.elapsed() < Duration::from_secs(30));
@@ -159,4 +159,114 @@ fn a_missing_publication_says_what_to_make() {
     };
     assert!(!error.is_transient());
     assert!(error.to_string().contains("CREATE PUBLICATION"), "{error}");
+}
+
+/// Operation, RSE, name and state of changes.
+fn told(changes: &[(i32, Value)]) -> Vec<[String; 4]> {
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or("-").to_owned();
+    changes
+        .iter()
+        .map(|(_, row)| ["op", "rse", "name", "new_state"].map(|key| text(row, key)))
+        .collect()
+}
+
+#[test]
+fn a_replica_that_gets_another_key_is_gone_under_the_old_one() {
+    let (postgres, settings) = database("catalogue_key");
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
+    records(&mut *source, 2);
+    postgres
+        .sql(
+            "catalogue_key",
+            "BEGIN; INSERT INTO prod.rses VALUES ('00000000-0000-0000-0000-000000000002', 'RAL_RAW_DISK'); \
+             UPDATE prod.replicas SET name = 'b'; \
+             UPDATE prod.replicas SET rse_id = '00000000-0000-0000-0000-000000000002'; \
+             UPDATE prod.replicas SET state = 'B'; COMMIT",
+        )
+        .unwrap();
+    let expected = [
+        ["D", "SLAC_RAW_DISK", "a/it's.fits", "-"],
+        ["I", "SLAC_RAW_DISK", "b", "A"],
+        ["D", "SLAC_RAW_DISK", "b", "-"],
+        ["I", "RAL_RAW_DISK", "b", "A"],
+        ["U", "RAL_RAW_DISK", "b", "B"],
+    ];
+    assert_eq!(
+        told(&records(&mut *source, 5)),
+        expected.map(|row| row.map(String::from))
+    );
+}
+
+/// Views have rows under the old name: only a new snapshot, in which they are absent, takes them away.
+#[test]
+fn a_renamed_rse_is_told_under_its_new_name_alone() {
+    let (postgres, settings) = database("catalogue_renamed");
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
+    records(&mut *source, 2);
+    postgres
+        .sql("catalogue_renamed", "UPDATE prod.rses SET rse = 'NEW_DISK'")
+        .unwrap();
+    let again = records(&mut *source, 2);
+    assert_eq!((again[0].0, &again[0].1["replicas"]), (SNAPSHOT, &1.into()));
+    assert_eq!((again[1].0, &again[1].1["rse"]), (SNAPSHOT, &"NEW_DISK".into()));
+}
+
+#[test]
+fn an_rse_without_a_name_goes_by_its_id_until_it_has_one() {
+    let (postgres, settings) = database("catalogue_nameless");
+    let id = "00000000-0000-0000-0000-000000000007";
+    let insert =
+        format!("INSERT INTO prod.replicas (scope, name, rse_id, state) VALUES ('raw', 'n', '{id}', 'A')");
+    postgres.sql("catalogue_nameless", &insert).unwrap();
+    let (mut source, _) = catalogue::open(&settings, false).unwrap();
+    let rses = |rows: &[(i32, Value)]| -> Vec<String> {
+        let mut rses: Vec<String> = rows
+            .iter()
+            .filter_map(|(_, row)| Some(row["rse"].as_str()?.to_owned()))
+            .collect();
+        rses.sort();
+        rses
+    };
+    assert_eq!(rses(&records(&mut *source, 3)), [id, "SLAC_RAW_DISK"]);
+    let name = format!("INSERT INTO prod.rses VALUES ('{id}', 'LATE_DISK')");
+    postgres.sql("catalogue_nameless", &name).unwrap();
+    assert_eq!(rses(&records(&mut *source, 3)), ["LATE_DISK", "SLAC_RAW_DISK"]);
+}
+
+#[test]
+fn a_publication_that_goes_for_a_moment_is_trouble_and_no_end() {
+    let (postgres, settings) = database("catalogue_dropped");
+    let (mut source, status) = catalogue::open(&settings, false).unwrap();
+    records(&mut *source, 2);
+    assert_eq!(status.trouble(), None);
+    postgres
+        .sql(
+            "catalogue_dropped",
+            "DROP PUBLICATION dbb; UPDATE prod.replicas SET state = 'B'",
+        )
+        .unwrap();
+    let started = Instant::now();
+    let mut batch = Vec::new();
+    while status
+        .trouble()
+        .is_none_or(|trouble| !trouble.contains("CREATE PUBLICATION"))
+    {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            status.trouble()
+        );
+        source.poll(&mut batch, 100).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(batch.is_empty(), "{batch:?}");
+    postgres
+        .sql(
+            "catalogue_dropped",
+            "CREATE PUBLICATION dbb FOR TABLE prod.replicas",
+        )
+        .unwrap();
+    let again = records(&mut *source, 2);
+    assert_eq!((again[0].0, again[1].1["state"].as_str()), (SNAPSHOT, Some("B")));
+    assert_eq!(status.trouble(), None);
 }

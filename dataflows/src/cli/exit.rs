@@ -28,7 +28,7 @@ pub enum Exit {
     Unknown,
     /// A service does not answer; the same may work later (`EX_UNAVAILABLE`).
     Unreachable,
-    /// Another process of the cluster is missing: start all of them again (`EX_TEMPFAIL`).
+    /// Another process of the cluster is missing, or another dbb holds the ledger: start again (`EX_TEMPFAIL`).
     StartAgain,
     /// Someone must change something first: a supervisor should not try again (`EX_CONFIG`).
     Configuration,
@@ -140,6 +140,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<LedgerError>() {
         return Some(match error {
             LedgerError::Failed { .. } => Exit::Problems,
+            // It may leave any moment: whoever watches over this one tries again.
+            LedgerError::Held { .. } => Exit::StartAgain,
             // `Fenced` too: started again it would take the ledger back, and so on for ever.
             other => transient(other.is_transient()),
         });
@@ -169,6 +171,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             Some(LedgerError::Fenced { .. }) => {
                 Some("run one dbb on a ledger; look for the other with `ps`".into())
             }
+            Some(LedgerError::Held { .. }) => Some(
+                "one dbb works on a ledger: stop the other, or take its place with `dbb run --take-over`"
+                    .into(),
+            ),
             _ => None,
         }
         .or_else(|| match cause.downcast_ref::<ServeError>() {
@@ -235,6 +241,13 @@ mod tests {
         assert_eq!(wrapped.map(|e| Exit::of(&e)), Some(Exit::Unreachable));
         let fenced = anyhow!(LedgerError::Fenced { ours: 1, newest: 2 });
         assert_eq!(Exit::of(&fenced), Exit::Configuration);
+        let held = anyhow!(LedgerError::Held {
+            what: "sqlite:x".into(),
+            host: "h".into(),
+            pid: 1,
+            since: Default::default(),
+        });
+        assert_eq!(Exit::of(&held), Exit::StartAgain);
         assert_eq!(Exit::of(&anyhow!("something")), Exit::Problems);
         let config = ConfigError::from(Problem::new("x", Origin::Default, "is wrong"));
         assert_eq!(Exit::of(&config.into()), Exit::Configuration);

@@ -1,4 +1,4 @@
-//! `dbb ledger migrate|summary|import`.
+//! `dbb ledger migrate|summary|import|wake`.
 
 use super::{ConfigFile, Exit, exit::Told, output};
 use crate::{config::Config, reconcile, site};
@@ -36,6 +36,14 @@ enum Command {
         #[arg(long, value_name = "NAME")]
         repository: Option<String>,
     },
+    /// Make all that waits due now: a running dbb tries it within moments. What is held under embargo stays
+    Wake {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Only what waits at this repository
+        #[arg(long, value_name = "NAME")]
+        repository: Option<String>,
+    },
     /// Count events by RSE, repository and outcome
     Summary {
         #[command(flatten)]
@@ -64,12 +72,19 @@ pub(super) fn ledger(args: &LedgerArgs) -> anyhow::Result<Exit> {
             listing,
             repository,
         } => return import(&file.load()?.config, listing, repository.as_deref()),
+        Command::Wake { file, repository } => {
+            let config = file.load()?.config;
+            knows(&config, repository.as_deref())?;
+            let woken = super::open_ledger(&config)?.wake(repository.as_deref(), None, super::now())?;
+            output::print(&format!("{woken} due now\n"))?;
+        }
         Command::Summary { file, json } => summary(&mut super::open_ledger(&file.load()?.config)?, *json)?,
     }
     Ok(Exit::Ok)
 }
 
-fn import(config: &Config, listing: &Path, repository: Option<&str>) -> anyhow::Result<Exit> {
+/// Refuses the name of a repository that the configuration has not.
+fn knows(config: &Config, repository: Option<&str>) -> anyhow::Result<()> {
     if let Some(name) = repository
         && !config.repositories.contains_key(name)
     {
@@ -77,6 +92,11 @@ fn import(config: &Config, listing: &Path, repository: Option<&str>) -> anyhow::
         let hint = format!("the configuration has {}", known.join(", "));
         return Err(Told::new(Exit::Usage, format!("there is no repository `{name}`"), hint).into());
     }
+    Ok(())
+}
+
+fn import(config: &Config, listing: &Path, repository: Option<&str>) -> anyhow::Result<Exit> {
+    knows(config, repository)?;
     let mapping = site::mapping(config)?;
     let mut ledger = Ledger::open(&config.ledger)?;
     let (rows, all) = reconcile::import(config, &mapping, &mut ledger, listing, repository, super::now())?;

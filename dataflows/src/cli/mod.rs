@@ -143,7 +143,10 @@ fn open_ledger(config: &Config) -> anyhow::Result<Ledger> {
             "`dbb run` makes it at its first start; is this the configuration, and the folder, it runs with?";
         return Err(exit::Told::new(Exit::Configuration, message, hint).into());
     }
-    Ok(Ledger::open(&config.ledger)?)
+    let mut ledger = Ledger::open(&config.ledger)?;
+    // Nobody but an operator waits.
+    ledger.set_limit(std::time::Duration::from_secs(3600));
+    Ok(ledger)
 }
 
 /// The present moment.

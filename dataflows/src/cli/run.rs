@@ -26,6 +26,9 @@ pub struct RunArgs {
     /// Run as one of several processes: a file with a line `host:port` for each, where it listens for the others
     #[arg(long, value_name = "FILE", requires = "process")]
     hosts: Option<PathBuf>,
+    /// Take the ledger from a dbb that holds it and lives; that one ends. For an operator, never for a service
+    #[arg(long)]
+    take_over: bool,
     /// The number of this process among the hosts, from 0
     #[arg(long, value_name = "K", requires = "hosts")]
     process: Option<usize>,
@@ -54,6 +57,7 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         progress: args.run_once && io::stderr().is_terminal(),
         signals: true,
         hosts,
+        take_over: args.take_over,
     };
     crate::runtime::panic::ends_the_process();
     let report = site::run(&loaded.config, &options)?;

@@ -30,6 +30,10 @@ pub struct Config {
     pub source: SourceSettings,
     /// Where the outcome of every event is kept.
     pub ledger: LedgerSettings,
+    /// A name for this `dbb`, the same after each restart and no other's. One that starts under the name of the holder
+    /// of the ledger takes it over at once. To be set where a restart gets another host name or process numbers of its
+    /// own, as in containers; elsewhere a holder whose process is gone is known without.
+    pub instance: String,
     /// The storage elements of this site, by the name Rucio has for them.
     pub rses: BTreeMap<String, RseSettings>,
     /// Which file goes to which repositories. A file that no route fits becomes a dead letter.
@@ -73,6 +77,7 @@ impl Default for Config {
         Self {
             source: SourceSettings::default(),
             ledger: LedgerSettings::default(),
+            instance: String::new(),
             rses: BTreeMap::new(),
             routes: Vec::new(),
             repositories: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! What was applied last of each file, asked from the ledger.
 
-use dbb_events::Did;
+use dbb_events::{Dependency, Did};
 use dbb_sinks::{
     butler::{Applied, History},
+    clock,
     ledger::{Ledger, LedgerSettings},
 };
 use std::collections::HashMap;
@@ -31,5 +32,16 @@ impl History for LedgerHistory {
         let applied = ledger.applied(target, dids).map_err(|error| error.to_string())?;
         self.ledger = Some(ledger);
         Ok(applied)
+    }
+
+    fn is_back(&mut self, target: &str) -> Result<u64, String> {
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::open(&self.settings).map_err(|error| error.to_string())?,
+        };
+        let woken = ledger.wake(Some(target), Some(&Dependency::Repository), clock::now());
+        let woken = woken.map_err(|error| error.to_string())?;
+        self.ledger = Some(ledger);
+        Ok(woken)
     }
 }

@@ -9,7 +9,7 @@ use dbb_serving::Health;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Sections in which processes may differ: what is theirs alone, and how long they wait.
-const OWN: [&str; 6] = ["cluster", "http", "log", "shutdown", "sql", "workers"];
+const OWN: [&str; 7] = ["cluster", "http", "instance", "log", "shutdown", "sql", "workers"];
 
 /// The condition of a process that waits for others.
 const CLUSTER: &str = "cluster";

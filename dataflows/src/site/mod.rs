@@ -48,7 +48,7 @@ use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Generation, Ledger, Who};
 use dbb_sources::{Begin, Extent};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 use telling::OutcomesThread;
@@ -56,6 +56,11 @@ use work::Shared;
 
 /// A worker that has not stepped for this long is stuck: `/livez` says so.
 const STUCK: Duration = Duration::from_secs(60);
+
+/// Longest that a run waits at its end until the last offsets are in the ledger.
+const OFFSETS_LAST: Duration = Duration::from_secs(5);
+/// Longest that the watch waits for the ledger: others wait for the watch.
+const WATCHED: Duration = Duration::from_secs(3);
 
 /// How the dataflow is run, beyond what the configuration says.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +73,8 @@ pub struct RunOptions {
     pub signals: bool,
     /// Several processes, of which this is one.
     pub hosts: Option<Hosts>,
+    /// Takes the ledger from whoever holds it, even if that one lives.
+    pub take_over: bool,
 }
 
 /// Runs the dataflow until it is told to stop or, with `run_once`, has nothing left to do.
@@ -135,7 +142,17 @@ fn run_as(
         .map_or(Place::alone(config.workers), |members| members.place());
     // Only once all have met: a cluster that is never whole takes nothing from one that works.
     let generation = if place.is_first() {
-        let generation = ledger.begin_generation(&who())?;
+        let who = Who::this(env!("CARGO_PKG_VERSION"), work::now(), &config.instance);
+        let asked = || {
+            signals
+                .as_ref()
+                .is_some_and(|asked| asked.load(Ordering::Relaxed))
+        };
+        let generation = if options.take_over {
+            ledger.begin_generation(&who)?
+        } else {
+            ledger.hold(&who, &asked)?
+        };
         members.iter().for_each(|members| members.begin(generation.0));
         generation
     } else {
@@ -159,6 +176,7 @@ fn run_as(
         (None, _) => Begin::Unhandled,
     };
     let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
+    let stored = Arc::clone(&offsets);
     let (sources, lag) = open::open(
         config,
         place,
@@ -177,12 +195,13 @@ fn run_as(
         Vec::new()
     };
 
-    let catalogue = match (&config.source.catalogue, &live) {
+    let (catalogue, catalogue_status) = match (&config.source.catalogue, &live) {
         (Some(settings), Some(_)) if place.is_first() => {
             Some(dbb_sources::catalogue::open(settings, options.run_once)?)
         }
         _ => None,
-    };
+    }
+    .unzip();
     let listings = match (&config.source.listings, &live) {
         (Some(settings), Some(_)) if place.is_first() => {
             Some(dbb_sources::listings::open(settings, options.run_once)?)
@@ -200,7 +219,9 @@ fn run_as(
         None => (None, None),
     };
     let (ledger_thread, ledger_port, due) = if place.is_first() {
-        threads::ledger(Ledger::open(&config.ledger)?, generation, &control, &metrics)?
+        let longest_wait_s = threads::longest_wait_s(config);
+        let ledger = Ledger::open(&config.ledger)?;
+        threads::ledger(ledger, generation, longest_wait_s, &control, &metrics)?
     } else {
         threads::no_ledger()
     };
@@ -251,6 +272,7 @@ fn run_as(
         routes_any: !config.routes.is_empty(),
         hub: leg,
     });
+    ledger.set_limit(WATCHED);
     let mut watch = watch::Watch::new(watch::Watched {
         control: Arc::clone(&control),
         health,
@@ -265,6 +287,7 @@ fn run_as(
         hub: hub.as_ref().map(hub::Threads::watched),
         ledger,
         lag,
+        catalogue: catalogue_status,
         checkpoints: keepers.as_ref().map(keeping::Keepers::status),
         shared: Arc::clone(&shared),
     });
@@ -288,6 +311,7 @@ fn run_as(
         }
     }
     let mut report = RunReport::new(&shared.tally, started.elapsed());
+    stored.finish(OFFSETS_LAST);
     // The ports hang on `shared`: without them the threads have nothing to wait for.
     let ledger = watch.into_ledger();
     drop(shared);
@@ -314,15 +338,5 @@ fn run_as(
     match control.failure() {
         Some(failure) => Err(failure.into()),
         None => Ok(report),
-    }
-}
-
-fn who() -> Who {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Who {
-        host: host.trim().to_owned(),
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        started_at: work::now(),
     }
 }

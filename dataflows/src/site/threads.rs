@@ -7,7 +7,7 @@ use crate::{
     runtime::{Control, fault},
 };
 use anyhow::Context;
-use crossbeam_channel::{Receiver, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TrySendError};
 use dbb_events::{Due, Entry, Request, Settled};
 use dbb_operators::port::{Port, port};
 use dbb_serving::Metrics;
@@ -22,6 +22,8 @@ use std::{
     time::Instant,
 };
 
+/// Seconds that something may wait whatever the configuration says, as where a topic is not there.
+const LEAST_WAIT_S: u64 = 60;
 /// Batches on their way to a thread, beside the one it works on.
 const DEPTH: usize = 1;
 
@@ -72,7 +74,15 @@ pub(super) fn repositories(
                     "the repository is not ready"
                 );
             }
-            for batch in &served.batches {
+            loop {
+                let batch = match served.batches.recv_timeout(sink.probe_in()) {
+                    Ok(batch) => batch,
+                    Err(RecvTimeoutError::Timeout) => {
+                        sink.probe();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
+                };
                 let (begun, datasets) = (Instant::now(), batch.requests.len());
                 let settled = sink.deliver(batch.requests);
                 metrics.butler_call(&label, datasets, begun.elapsed());
@@ -83,6 +93,16 @@ pub(super) fn repositories(
         repositories.push(Repository { name, stats, thread });
     }
     Ok((ports, repositories))
+}
+
+/// The longest that anything waits until it is tried again, in seconds.
+pub(super) fn longest_wait_s(config: &Config) -> u64 {
+    let repositories = config.repositories.values().map(|settings| &settings.patience);
+    let waits = repositories.flat_map(|patience| [patience.retry_max_s, patience.down_retry_s]);
+    let labels = config.hub.as_ref().and_then(|hub| hub.lookup.as_ref());
+    let labels = labels.map(|lookup| &lookup.patience);
+    let labels = labels.map(|patience| patience.retry_max_s.max(patience.down_retry_max_s));
+    waits.chain(labels).map(u64::from).fold(LEAST_WAIT_S, u64::max)
 }
 
 /// The ledger's thread.
@@ -111,6 +131,7 @@ pub(super) struct DueEvents {
 pub(super) fn ledger(
     ledger: Ledger,
     generation: Generation,
+    longest_wait_s: u64,
     control: &Arc<Control>,
     metrics: &Metrics,
 ) -> anyhow::Result<(LedgerThread, Port<Entry, ()>, DueEvents)> {
@@ -128,7 +149,7 @@ pub(super) fn ledger(
     let (due_in, due) = crossbeam_channel::bounded(ledger.settings().due_batch.max(1));
     let health = ledger::health::Health::default();
     let failed = Arc::clone(control);
-    let metrics = metrics.clone();
+    let (metrics, rounds) = (metrics.clone(), metrics.clone());
     let ports = LedgerPorts {
         entries,
         answer: Box::new(move |id| {
@@ -140,11 +161,13 @@ pub(super) fn ledger(
             Err(TrySendError::Full(due) | TrySendError::Disconnected(due)) => Some(due),
         }),
         written: Box::new(move |_, took| metrics.ledger_written(took)),
+        going_round: Box::new(move |rows| rounds.going_round(rows)),
         on_fatal: Box::new(move |error| match error {
             LedgerError::Fenced { .. } => failed.yield_to_another(error.to_string()),
             _ => failed.fail(error.to_string()),
         }),
         now: Box::new(super::work::now),
+        longest_wait_s,
         health: health.clone(),
     };
     let writer = Builder::new().name("ledger".into()).spawn(move || {

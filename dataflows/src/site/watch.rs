@@ -15,6 +15,7 @@ use dbb_sinks::{
     butler::ButlerStats,
     ledger::{self, Ledger, LedgerError, health::Condition},
 };
+use dbb_sources::CatalogueStatus;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::{
@@ -58,6 +59,8 @@ pub(super) struct Watched {
     pub(super) hub: Option<super::hub::Watched>,
     pub(super) ledger: Ledger,
     pub(super) lag: Lag,
+    /// Where Rucio's table is followed.
+    pub(super) catalogue: Option<CatalogueStatus>,
     /// How checkpoints are doing, where they are kept.
     pub(super) checkpoints: Option<Status>,
     pub(super) shared: Arc<Shared>,
@@ -238,6 +241,12 @@ impl Watch {
             }
         }
         on.lag.tell(&on.metrics, &on.health);
+        if let Some(catalogue) = &on.catalogue {
+            match catalogue.trouble() {
+                Some(trouble) => on.health.fail("catalogue", trouble),
+                None => on.health.clear("catalogue"),
+            }
+        }
         if let Some(outcomes) = &on.outcomes_health {
             match outcomes.problem() {
                 Some(problem) => on.health.fail("outcomes", problem),
@@ -253,6 +262,10 @@ impl Watch {
         }
         if !self.on.shared.place.is_first() {
             // One process tells of the ledger that all share.
+            return;
+        }
+        if !self.on.ledger_health.is_ok() {
+            // It would hold this thread up, and with it what others are told.
             return;
         }
         let on = &mut self.on;
@@ -327,6 +340,9 @@ impl Watch {
             let condition = format!("repository {name}");
             if now.down {
                 self.on.health.fail(&condition, &now.trouble);
+            } else if let Some(silent) = stats.silent() {
+                let message = format!("its worker has not answered for {} s", silent.as_secs());
+                self.on.health.fail(&condition, message);
             } else {
                 self.on.health.clear(&condition);
             }

@@ -27,7 +27,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use timely::{dataflow::ProbeHandle, worker::Worker};
 
@@ -100,8 +100,7 @@ impl Shared {
 
 /// The time of this machine.
 pub(super) fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    dbb_sinks::clock::now()
 }
 
 /// One worker, from start to end.

@@ -56,6 +56,14 @@ pub trait History {
     /// # Errors
     /// A sentence. The batch then waits: what is unknown must not be registered over something newer.
     fn applied(&mut self, target: &str, dids: &[Did]) -> Result<HashMap<Did, Applied>, String>;
+
+    /// The repository answers again: what waits for it is due. Returns how many.
+    ///
+    /// # Errors
+    /// A sentence; it is to be told again.
+    fn is_back(&mut self, _target: &str) -> Result<u64, String> {
+        Ok(0)
+    }
 }
 
 /// Remembers nothing: for a target without a ledger.

@@ -25,17 +25,21 @@ use super::{
 };
 use crate::Sink;
 use breaker::{Down, with_causes};
-use dbb_events::{Action, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
+use dbb_events::{Action, Dependency, Did, Micros, Outcome, Reason, Refusal, Request, Settled};
 use known::{became, described, removal};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 use tracing::warn;
 
 /// Bytes a second that any storage can read, where whole files are read for their checksums.
 const SLOW_BYTES_S: f64 = 1e7;
+/// A worker that has not answered for longer, beside reading bytes, is said to hang.
+const SILENT: Duration = Duration::from_secs(6);
+/// Seconds until the next try where the ledger does not tell: until it answers, none can be written down either.
+const LEDGER_AWAY_S: i64 = 2;
 /// Times one file may take the worker down with it, alone, before it is answered for.
 const ALONE: u32 = 2;
 /// Times in a row the worker may hang before it is the repository that hangs, and not some file: a
@@ -95,7 +99,17 @@ impl ButlerSink {
     /// # Errors
     /// It does not start. The sink is usable all the same: it tries again, and batches wait.
     pub fn warm(&mut self) -> Result<(), ButlerError> {
-        self.start_worker().map(drop)
+        match self.start_worker() {
+            Ok(_) => {
+                // Something may have waited for it since before this process.
+                self.came_back = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.trip(&error);
+                Err(error)
+            }
+        }
     }
 
     /// What became last of these requests' files.
@@ -254,14 +268,28 @@ impl ButlerSink {
             .filter_map(|&k| requests[k].bytes)
             .fold(0, u64::saturating_add);
         let limit = self.limit(positions.len(), bytes);
-        self.start_worker()?
-            .ask(|id| Ask::Ingest { id, items: landed }, limit)
+        let most = SILENT + self.reading(bytes);
+        self.asked(most, |sink| {
+            sink.start_worker()?
+                .ask(|id| Ask::Ingest { id, items: landed }, limit)
+        })
+    }
+
+    /// Does what asks the worker, and notes meanwhile that it does; longer than `most` is too long.
+    fn asked<T>(&mut self, most: Duration, ask: impl FnOnce(&mut Self) -> T) -> T {
+        self.stats
+            .update(|stats| stats.asked = Some((Instant::now(), most)));
+        let answer = ask(self);
+        self.stats.update(|stats| stats.asked = None);
+        answer
     }
 
     fn forget(&mut self, items: Vec<Gone>) -> Result<Reply, ButlerError> {
         let datasets = items.iter().map(|gone| gone.uuids.len().max(1)).sum();
         let limit = self.limit(datasets, 0);
-        self.start_worker()?.ask(|id| Ask::Forget { id, items }, limit)
+        self.asked(SILENT, |sink| {
+            sink.start_worker()?.ask(|id| Ask::Forget { id, items }, limit)
+        })
     }
 
     /// Landings of files that are gone by now: whatever was registered from one, if `dbb` died before it wrote so
@@ -302,8 +330,16 @@ impl ButlerSink {
     }
 
     fn limit(&self, items: usize, bytes: u64) -> Duration {
-        let (worker, verify) = (&self.settings.worker, &self.settings.verify);
-        let reading = if verify.mode == VerifyMode::Checksum && verify.read_bytes {
+        let worker = &self.settings.worker;
+        Duration::from_secs(worker.request_timeout_s)
+            + Duration::from_millis(worker.request_timeout_per_item_ms.saturating_mul(items as u64))
+            + self.reading(bytes)
+    }
+
+    /// Longest that reading so many bytes for their checksums may take.
+    fn reading(&self, bytes: u64) -> Duration {
+        let verify = &self.settings.verify;
+        if verify.mode == VerifyMode::Checksum && verify.read_bytes {
             let bytes_s = verify
                 .rate_mb_s
                 .map_or(SLOW_BYTES_S, |rate| (rate * 1e6).min(SLOW_BYTES_S));
@@ -311,10 +347,7 @@ impl ButlerSink {
             Duration::from_secs_f64((bytes as f64 / bytes_s).min(86_400.0))
         } else {
             Duration::ZERO
-        };
-        Duration::from_secs(worker.request_timeout_s)
-            + Duration::from_millis(worker.request_timeout_per_item_ms.saturating_mul(items as u64))
-            + reading
+        }
     }
 
     /// The end of a file that takes the worker down whenever it is alone with it.
@@ -415,10 +448,18 @@ impl Sink for ButlerSink {
             }
             Err(problem) => {
                 warn!(repository = %self.name, problem, "the ledger did not tell what was applied: the batch waits");
-                self.all_wait(
-                    batch,
-                    &format!("the ledger did not tell what was applied: {problem}"),
-                )
+                let why = format!("the ledger did not tell what was applied: {problem}");
+                let now = now();
+                let wait = |request| {
+                    let outcome = Outcome::Waiting {
+                        dependency: Dependency::Time,
+                        not_before: now.plus_seconds(LEDGER_AWAY_S),
+                        detail: why.clone(),
+                        counts: false,
+                    };
+                    unasked(request, outcome, now)
+                };
+                batch.into_iter().map(wait).collect()
             }
         };
         self.tell_it_is_back(&mut settled);
@@ -436,6 +477,5 @@ impl Sink for ButlerSink {
 }
 
 fn now() -> Micros {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
+    crate::clock::now()
 }

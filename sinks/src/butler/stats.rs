@@ -4,6 +4,7 @@ use dbb_events::Outcome;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// Counters that the sink writes and anyone reads. All only rise, except `down`.
@@ -15,6 +16,8 @@ pub struct ButlerStats(Mutex<StatsSnapshot>);
 pub struct StatsSnapshot {
     /// True while the repository, or its worker, cannot be used; then `trouble` says why.
     pub down: bool,
+    /// Since when the worker is at work on a request, and how long that may take at most before it counts as hanging.
+    pub asked: Option<(Instant, Duration)>,
     /// The last trouble, in one sentence; empty if there was none.
     pub trouble: String,
     /// The Butler's version, once known.
@@ -56,6 +59,12 @@ impl ButlerStats {
     /// The counters now.
     pub fn snapshot(&self) -> StatsSnapshot {
         self.lock().clone()
+    }
+
+    /// How long the worker has not answered, if that is longer than its request can take.
+    pub fn silent(&self) -> Option<Duration> {
+        let (since, most) = self.lock().asked?;
+        Some(since.elapsed()).filter(|silent| *silent >= most)
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut StatsSnapshot)) {

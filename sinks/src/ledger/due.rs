@@ -1,9 +1,14 @@
 //! What waits, and what of it is due.
 
 use crate::ledger::{
-    Ledger, LedgerError,
+    Generation, Ledger, LedgerError,
+    fold::Key,
     row::{self, Reader},
-    store::Value,
+    store::{
+        Bulk, BulkKind,
+        Type::{Blob, Int},
+        Value,
+    },
 };
 use dbb_events::{Dependency, Due, EventId, Micros, Received};
 use std::{collections::HashSet, sync::Arc};
@@ -21,6 +26,14 @@ pub struct Waiting {
     pub oldest: Micros,
 }
 
+const POSTPONE: Bulk = Bulk {
+    kind: BulkKind::Update,
+    table: "events",
+    columns: &[("not_before", Int), ("event", Blob), ("target", Int)],
+    keys: 2,
+    tail: "",
+};
+
 impl Ledger {
     /// Events that are due at `now`, the longest due first, at most `limit` of them, without those in `skip`.
     pub fn due(
@@ -29,6 +42,17 @@ impl Ledger {
         limit: usize,
         skip: &HashSet<(EventId, Arc<str>)>,
     ) -> Result<Vec<Due>, LedgerError> {
+        let due = self.due_rows(now, limit, skip)?;
+        Ok(due.into_iter().map(|(due, _)| due).collect())
+    }
+
+    /// The same, and of each whether an arrival wakes it.
+    pub(super) fn due_rows(
+        &mut self,
+        now: Micros,
+        limit: usize,
+        skip: &HashSet<(EventId, Arc<str>)>,
+    ) -> Result<Vec<(Due, bool)>, LedgerError> {
         let sql = format!(
             "{} WHERE e.outcome = 5 AND e.not_before <= $1 ORDER BY e.not_before, e.id LIMIT $2",
             row::SELECT
@@ -41,12 +65,14 @@ impl Ledger {
             if due.len() >= limit || skip.contains(&(row.event, row.target.clone())) {
                 continue;
             }
-            due.push(Due {
+            let waits_for = row.waits_for.unwrap_or_default();
+            let is_woken = waits_for.starts_with("dimension:") || waits_for.starts_with("file:");
+            let row_due = Due {
                 event: row.event,
                 target: row.target,
                 attempts: row.attempts,
                 waiting_since: row.waiting_since,
-                released: row.waits_for.is_some_and(|key| key == Dependency::Released.key()),
+                released: waits_for == Dependency::Released.key(),
                 received: Received {
                     place: row.place,
                     topic: row.topic,
@@ -54,9 +80,28 @@ impl Ledger {
                     marks: None,
                     body: row.body.unwrap_or_default().into(),
                 },
-            });
+            };
+            due.push((row_due, is_woken));
         }
         Ok(due)
+    }
+
+    /// Makes these rows due at `until`, however they stand otherwise.
+    pub(super) fn postpone(
+        &mut self,
+        generation: Generation,
+        rows: &[(Key, Micros)],
+    ) -> Result<(), LedgerError> {
+        self.transaction(Some(generation), |ledger| {
+            let targets = rows.iter().map(|((_, target), _)| &**target);
+            ledger.words.find(&mut *ledger.store, targets)?;
+            let cells = rows.iter().map(|((event, target), until)| {
+                let event = event.to_bytes();
+                vec![until.0.into(), event[..].into(), ledger.words.id(target)]
+            });
+            let cells = cells.collect();
+            ledger.store.bulk(&POSTPONE, cells).map(|_| ())
+        })
     }
 
     /// Rows that are due at `now`.

@@ -14,6 +14,20 @@ pub enum LedgerError {
         /// The newest one.
         newest: i64,
     },
+    /// Another process holds the ledger, and lives.
+    #[error(
+        "the ledger `{what}` is held by another dbb, which lives: process {pid} on host `{host}`, since {since}"
+    )]
+    Held {
+        /// The ledger, without its password.
+        what: String,
+        /// The machine of the other.
+        host: String,
+        /// Its process.
+        pid: u32,
+        /// When it started.
+        since: dbb_events::Micros,
+    },
     /// The ledger has reached its configured size.
     #[error(
         "the ledger holds {bytes} bytes and may hold {max}: raise ledger.max_bytes, shorten ledger.retention_days or resolve dead letters"

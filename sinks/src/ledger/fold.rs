@@ -10,7 +10,7 @@
 
 use crate::{
     butler::plain,
-    ledger::{Row, State, recent::Recent, wake, write::was_unrouted},
+    ledger::{Row, State, recent::Recent, wake, write::ends_unrouted},
 };
 use dbb_events::{
     Counted, DeadLetter, Did, Entry, EventId, Micros, Numbers, Outcome, Rse, Sent, Settled, TOPICS,
@@ -98,7 +98,9 @@ pub(crate) struct Plan {
 
 /// Folds entries, one after the other.
 pub(crate) struct Fold<'a> {
-    pub(crate) held: HashMap<Key, Held>,
+    held: HashMap<Key, Held>,
+    /// One of the repositories at which an event has a row.
+    routed: HashMap<EventId, Arc<str>>,
     pub(crate) versions: HashMap<(Arc<str>, Did), Version>,
     pub(crate) next_id: i64,
     pub(crate) generation: i64,
@@ -112,6 +114,7 @@ impl<'a> Fold<'a> {
     pub(crate) fn new(generation: i64, max_body_bytes: usize, recent: &'a Recent) -> Self {
         Self {
             held: HashMap::new(),
+            routed: HashMap::new(),
             versions: HashMap::new(),
             next_id: 1,
             generation,
@@ -193,13 +196,12 @@ impl<'a> Fold<'a> {
         };
         self.end(&mut row, &settled.outcome, request.appended_at, &request.body);
         let counts = matches!(settled.outcome, Outcome::Waiting { counts: true, .. });
-        if !self.put(row, counts) {
-            return;
-        }
-        if request.was_unrouted && !request.target.is_empty() {
+        let is_news = self.put(row, counts);
+        if !request.target.is_empty() {
+            // Its story goes on here, even if it had come to its end before: whoever routed it, and when.
             self.replace_unrouted(request.event, &request.target);
         }
-        if State::from(&settled.outcome).is_applied() {
+        if is_news && State::from(&settled.outcome).is_applied() {
             self.apply(settled);
         }
     }
@@ -237,7 +239,8 @@ impl<'a> Fold<'a> {
         };
         self.end(&mut row, &sent.outcome, record.appended_at, &record.source);
         let counts = matches!(sent.outcome, Outcome::Waiting { counts: true, .. });
-        if self.put(row, counts) && was_unrouted(sent) {
+        self.put(row, counts);
+        if ends_unrouted(sent) {
             self.replace_unrouted(record.event, &TOPICS.into());
         }
     }
@@ -278,6 +281,14 @@ impl<'a> Fold<'a> {
     }
 
     fn dead_letter(&mut self, letter: &DeadLetter) {
+        if letter.target.is_empty()
+            && let Some(target) = self.routed.get(&letter.event).cloned()
+        {
+            // Another configuration had routed it: its story is there, and no second one begins.
+            self.plan.repeats += 1;
+            self.replace_unrouted(letter.event, &target);
+            return;
+        }
         let mut row = Row {
             id: 0,
             event: letter.event,
@@ -360,7 +371,7 @@ impl<'a> Fold<'a> {
             State::Refused => {}
             _ => row.waiting_since = None,
         }
-        self.held.insert(key.clone(), held(&row));
+        self.hold(key.clone(), held(&row));
         let row = match self.written.remove(&key) {
             Some(earlier) => over(row, earlier),
             None => row,
@@ -369,13 +380,21 @@ impl<'a> Fold<'a> {
         true
     }
 
-    /// The row without a target goes, and its history goes on under the new one.
+    /// Knows how a row stands.
+    pub(crate) fn hold(&mut self, key: Key, held: Held) {
+        if !key.1.is_empty() && &*key.1 != TOPICS {
+            self.routed.entry(key.0).or_insert_with(|| key.1.clone());
+        }
+        self.held.insert(key, held);
+    }
+
+    /// The row without a target goes, and its history goes on under that of `target`.
     fn replace_unrouted(&mut self, event: EventId, target: &Arc<str>) {
         let unrouted: Key = (event, Arc::from(""));
-        let Some(old) = self.held.remove(&unrouted) else {
+        let Some(new) = self.held.get(&(event, target.clone())).map(|held| held.id) else {
             return;
         };
-        let Some(new) = self.held.get(&(event, target.clone())).map(|held| held.id) else {
+        let Some(old) = self.held.remove(&unrouted) else {
             return;
         };
         self.written.remove(&unrouted);

@@ -1,9 +1,10 @@
-//! Generations: each start of `dbb` takes the ledger over from the one before.
+//! Generations: each start of `dbb` takes the ledger over from the one before, once that one has gone.
 //!
 //! A transaction that writes begins by holding the row with the newest generation; if that is not its
-//! own, it ends there. So once a newer process has begun, nothing of an older one is ever committed.
+//! own, it ends there. So once a newer process has begun, nothing of an older one is ever committed,
+//! whatever [`super::holder`] believed of it.
 
-use crate::ledger::{Ledger, LedgerError, store::Value};
+use crate::ledger::{Ledger, LedgerError, Process, store::Value};
 use dbb_events::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -13,53 +14,56 @@ use std::collections::HashMap;
 pub struct Generation(pub i64);
 
 /// Who begins a generation, for operators to find.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Who {
     /// The name of the machine.
     pub host: String,
     /// The process.
-    pub pid: u32,
+    pub process: Process,
     /// The version of `dbb`.
     pub version: String,
     /// When it started.
     pub started_at: Micros,
+    /// The name that the configuration gives it; empty where it gives none.
+    pub instance: String,
+}
+
+impl Who {
+    /// This process.
+    pub fn this(version: &str, started_at: Micros, instance: &str) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            host: host.trim().to_owned(),
+            process: Process::this(),
+            version: version.into(),
+            started_at,
+            instance: instance.into(),
+        }
+    }
 }
 
 impl Ledger {
-    /// Takes the ledger over: from now on no older generation can write.
+    /// Takes the ledger over, whoever holds it: from now on no older generation can write.
     pub fn begin_generation(&mut self, who: &Who) -> Result<Generation, LedgerError> {
-        self.transaction(None, |ledger| {
-            let next = ledger.ids.peek("generation") + 1;
-            ledger.store.execute(
-                "INSERT INTO generations (id, started_at, host, pid, version) VALUES ($1, $2, $3, $4, $5)",
-                &[
-                    Value::Int(next),
-                    Value::Int(who.started_at.0),
-                    who.host.as_str().into(),
-                    Value::Int(who.pid.into()),
-                    who.version.as_str().into(),
-                ],
-            )?;
-            ledger.ids.set("generation", next);
-            Ok(Generation(next))
-        })
+        self.transaction(None, |ledger| ledger.begin_within(who))
     }
 
-    /// The generation that holds the ledger, and who began it; `None` before the first.
-    pub fn holder(&mut self) -> Result<Option<(Generation, Who)>, LedgerError> {
-        let sql = "SELECT id, started_at, pid, host, version FROM generations ORDER BY id DESC LIMIT 1";
-        let rows = self.store.query(sql, &[])?;
-        Ok(rows.into_iter().next().map(|cells| {
-            let mut r = super::row::Reader::new(cells);
-            let generation = Generation(r.int().unwrap_or(0));
-            let who = Who {
-                started_at: r.micros().unwrap_or_default(),
-                pid: r.int().unwrap_or(0) as u32,
-                host: r.text().unwrap_or_default(),
-                version: r.text().unwrap_or_default(),
-            };
-            (generation, who)
-        }))
+    /// The same, within a transaction.
+    pub(super) fn begin_within(&mut self, who: &Who) -> Result<Generation, LedgerError> {
+        let next = self.ids.peek("generation") + 1;
+        self.store.execute(
+            "INSERT INTO generations (id, started_at, host, pid, version) VALUES ($1, $2, $3, $4, $5)",
+            &[
+                Value::Int(next),
+                Value::Int(who.started_at.0),
+                who.host.as_str().into(),
+                Value::Int(who.process.pid.into()),
+                who.version.as_str().into(),
+            ],
+        )?;
+        self.ids.set("generation", next);
+        self.write_holder(Generation(next), who)?;
+        Ok(Generation(next))
     }
 
     /// At the start of a transaction: holds the newest generation's row until its end.

@@ -1,13 +1,32 @@
 //! How the ledger's writer is doing, for `/readyz`.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
+
+/// A call that takes longer is a failure before it is over.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// Readable from any thread.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<Mutex<Condition>>);
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    condition: Condition,
+    /// Since when a call is under way.
+    asked: Option<Instant>,
+}
+
+/// A call that is under way, until it is dropped.
+pub(super) struct Asking(Health);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.lock().asked = None;
+    }
+}
 
 /// How the writer is doing.
 #[derive(Debug, Clone, Default)]
@@ -32,7 +51,14 @@ pub enum Condition {
 impl Health {
     /// How it is now.
     pub fn condition(&self) -> Condition {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.lock();
+        match (&state.condition, state.asked) {
+            (Condition::Ok, Some(since)) if since.elapsed() >= SILENT => Condition::Failing {
+                since,
+                message: format!("the ledger has not answered for {} s", since.elapsed().as_secs()),
+            },
+            (condition, _) => condition.clone(),
+        }
     }
 
     /// True unless the last call to the ledger failed.
@@ -56,7 +82,17 @@ impl Health {
         self.set(Condition::Fatal { message });
     }
 
+    /// Notes that a call begins.
+    pub(super) fn asking(&self) -> Asking {
+        self.lock().asked = Some(Instant::now());
+        Asking(self.clone())
+    }
+
     fn set(&self, condition: Condition) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = condition;
+        self.lock().condition = condition;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

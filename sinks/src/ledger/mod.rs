@@ -17,14 +17,19 @@ mod fold;
 mod gaps;
 mod generation;
 pub mod health;
+mod holder;
 mod network_fs;
 pub mod offsets;
+mod parked;
 mod postgres;
 mod postgres_connect;
+mod postgres_session;
+mod process;
 mod prune;
 mod read;
 mod recent;
 mod release;
+mod rounds;
 mod row;
 mod schema;
 mod seed;
@@ -45,8 +50,10 @@ pub use error::LedgerError;
 pub use gaps::{GapRow, GapState, GapSum};
 pub use generation::{Generation, Who};
 pub use health::{Condition, Health};
+pub use holder::Holder;
 pub use network_fs::network_fs;
 pub use offsets::Offsets;
+pub use process::Process;
 pub use prune::Pruned;
 pub use read::Tally;
 pub use row::Row;
@@ -59,6 +66,7 @@ pub use writer::LedgerPorts;
 
 use recent::Recent;
 use settings::Location;
+use std::time::Duration;
 use store::Store;
 use words::{Ids, Words};
 
@@ -114,6 +122,12 @@ impl Ledger {
         &self.settings
     }
 
+    /// Lets each call take as long as `limit`: little where somebody waits for it, much where all of a large ledger is
+    /// read.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.store.set_limit(limit);
+    }
+
     /// Bytes in use.
     pub fn size_bytes(&mut self) -> Result<u64, LedgerError> {
         self.store.size_bytes()
@@ -145,5 +159,7 @@ impl Ledger {
 /// Takes the tables to this program's schema: the schemas before (0 for a new ledger) and after.
 pub fn migrate(settings: &LedgerSettings) -> Result<(i64, i64), LedgerError> {
     let mut ledger = Ledger::connect(settings)?;
+    // It may have every row to rewrite.
+    ledger.set_limit(Duration::from_secs(86_400));
     schema::upgrade(&mut *ledger.store)
 }

@@ -2,22 +2,29 @@
 
 use crate::ledger::{
     LedgerError,
-    postgres_connect::{self, Target},
+    postgres_connect::Target,
+    postgres_session::{Failure, Session},
     settings::LedgerSettings,
     store::{Bulk, BulkKind, Cells, Column, Lookup, Store, Type, Value},
 };
-use postgres::{
-    Client, Statement,
+use std::{collections::HashMap, error::Error, time::Duration};
+use tokio_postgres::{
+    Statement,
     error::SqlState,
     types::{FromSql, IsNull, ToSql, to_sql_checked},
 };
-use std::{collections::HashMap, error::Error};
+
+/// Longest that a statement may take, unless somebody asks for more or less.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Longest that one waits for a lock: transactions of the ledger are short.
+const LOCK: Duration = Duration::from_secs(5);
 
 pub(crate) struct Postgres {
     target: Target,
     what: String,
     /// `None` between a failure and the next call, which connects again.
-    client: Option<Client>,
+    session: Option<Session>,
+    limit: Duration,
     statements: HashMap<String, Statement>,
     in_transaction: bool,
 }
@@ -28,7 +35,8 @@ impl Postgres {
         let mut store = Self {
             target: Target::new(settings, url)?,
             what: format!("`{}`", settings.shown_url()),
-            client: None,
+            session: None,
+            limit: LIMIT,
             statements: HashMap::new(),
             in_transaction: false,
         };
@@ -39,22 +47,19 @@ impl Postgres {
     fn connect(&mut self) -> Result<(), LedgerError> {
         self.statements.clear();
         self.in_transaction = false;
-        let mut client = self.target.connect().map_err(|e| self.error(&e))?;
-        client
-            .batch_execute(postgres_connect::SESSION)
-            .map_err(|e| self.error(&e))?;
-        self.client = Some(client);
+        let session = Session::open(&self.target, self.limit, LOCK).map_err(|e| self.error(&e))?;
+        self.session = Some(session);
         Ok(())
     }
 
     /// Runs `f` with a connection; one that is lost is given up, and the next call makes another.
     fn with<T>(
         &mut self,
-        f: impl FnOnce(&mut Client, &mut HashMap<String, Statement>) -> Result<T, postgres::Error>,
+        f: impl FnOnce(&Session, &mut HashMap<String, Statement>) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
+        if self.session.as_ref().is_none_or(Session::is_closed) {
             if self.in_transaction {
-                self.client = None;
+                self.session = None;
                 self.in_transaction = false;
                 return Err(LedgerError::Unreachable {
                     what: self.what.clone(),
@@ -63,13 +68,17 @@ impl Postgres {
             }
             self.connect()?;
         }
-        let Some(client) = self.client.as_mut() else {
+        let Some(session) = self.session.as_ref() else {
             return Err(LedgerError::Unreachable {
                 what: self.what.clone(),
                 detail: "not connected".into(),
             });
         };
-        let done = f(client, &mut self.statements);
+        let done = f(session, &mut self.statements);
+        if matches!(done, Err(Failure::Silent(_))) {
+            // What it still does of its own accord, nobody will hear.
+            self.session = None;
+        }
         done.map_err(|e| self.error(&e))
     }
 
@@ -77,24 +86,35 @@ impl Postgres {
     /// meanwhile, and asking twice does no harm.
     fn read<T>(
         &mut self,
-        f: impl Fn(&mut Client, &mut HashMap<String, Statement>) -> Result<T, postgres::Error>,
+        f: impl Fn(&Session, &mut HashMap<String, Statement>) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        let may_be_stale = self.client.is_some() && !self.in_transaction;
+        let may_be_stale = self.session.is_some() && !self.in_transaction;
         let mut lost = false;
-        let read = self.with(|client, statements| {
-            let read = f(client, statements);
+        let read = self.with(|session, statements| {
+            let read = f(session, statements);
             lost = read.as_ref().is_err_and(is_lost);
             read
         });
         if !(lost && may_be_stale) {
             return read;
         }
-        self.client = None;
+        self.session = None;
         self.with(f)
     }
 
-    fn error(&self, e: &postgres::Error) -> LedgerError {
+    fn error(&self, failure: &Failure) -> LedgerError {
         let what = self.what.clone();
+        let e = match failure {
+            Failure::Said(e) => e,
+            Failure::Silent(limit) => {
+                let detail = format!("it does not answer: {} s have passed", limit.as_secs());
+                return LedgerError::Unreachable { what, detail };
+            }
+            Failure::Here(e) => {
+                let detail = format!("no session with it can be made here: {e}");
+                return LedgerError::Unreachable { what, detail };
+            }
+        };
         let detail = told(e);
         let Some(code) = e.code() else {
             // No answer from the server: the network, or TLS. A URL that cannot be read comes earlier.
@@ -125,12 +145,15 @@ impl Postgres {
 }
 
 /// True if nothing more can be asked on the connection: it is broken, or the server has ended the session (57P0x).
-fn is_lost(e: &postgres::Error) -> bool {
-    e.code().is_none_or(|code| code.code().starts_with("57P"))
+fn is_lost(failure: &Failure) -> bool {
+    match failure {
+        Failure::Said(e) => e.code().is_none_or(|code| code.code().starts_with("57P")),
+        Failure::Silent(_) | Failure::Here(_) => false,
+    }
 }
 
 /// The error and its causes on one line.
-fn told(e: &postgres::Error) -> String {
+fn told(e: &tokio_postgres::Error) -> String {
     let mut text = e.to_string();
     let mut cause = e.source();
     while let Some(e) = cause {
@@ -144,12 +167,12 @@ fn told(e: &postgres::Error) -> String {
 }
 
 fn prepared<'a>(
-    client: &mut Client,
+    session: &Session,
     statements: &'a mut HashMap<String, Statement>,
     sql: &str,
-) -> Result<&'a Statement, postgres::Error> {
+) -> Result<&'a Statement, Failure> {
     if !statements.contains_key(sql) {
-        let statement = client.prepare(sql)?;
+        let statement = session.prepare(sql)?;
         statements.insert(sql.to_owned(), statement);
     }
     // It was put there on the line above.
@@ -160,12 +183,16 @@ type BoxedError = Box<dyn Error + Sync + Send>;
 
 /// Integers are narrowed to what the column has; the columns are wide enough for what they are given.
 impl ToSql for Value {
-    fn to_sql(&self, ty: &postgres::types::Type, out: &mut bytes::BytesMut) -> Result<IsNull, BoxedError> {
+    fn to_sql(
+        &self,
+        ty: &tokio_postgres::types::Type,
+        out: &mut bytes::BytesMut,
+    ) -> Result<IsNull, BoxedError> {
         match self {
             Value::Null => Ok(IsNull::Yes),
             Value::Int(n) => match *ty {
-                postgres::types::Type::INT2 => i16::try_from(*n)?.to_sql(ty, out),
-                postgres::types::Type::INT4 => i32::try_from(*n)?.to_sql(ty, out),
+                tokio_postgres::types::Type::INT2 => i16::try_from(*n)?.to_sql(ty, out),
+                tokio_postgres::types::Type::INT4 => i32::try_from(*n)?.to_sql(ty, out),
                 _ => n.to_sql(ty, out),
             },
             Value::Text(text) => text.to_sql(ty, out),
@@ -173,7 +200,7 @@ impl ToSql for Value {
         }
     }
 
-    fn accepts(_: &postgres::types::Type) -> bool {
+    fn accepts(_: &tokio_postgres::types::Type) -> bool {
         true
     }
 
@@ -181,8 +208,8 @@ impl ToSql for Value {
 }
 
 impl<'a> FromSql<'a> for Value {
-    fn from_sql(ty: &postgres::types::Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
-        use postgres::types::Type as Pg;
+    fn from_sql(ty: &tokio_postgres::types::Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
+        use tokio_postgres::types::Type as Pg;
         Ok(match *ty {
             Pg::INT2 => Value::Int(i16::from_sql(ty, raw)?.into()),
             Pg::INT4 => Value::Int(i32::from_sql(ty, raw)?.into()),
@@ -192,17 +219,17 @@ impl<'a> FromSql<'a> for Value {
         })
     }
 
-    fn from_sql_null(_: &postgres::types::Type) -> Result<Self, BoxedError> {
+    fn from_sql_null(_: &tokio_postgres::types::Type) -> Result<Self, BoxedError> {
         Ok(Value::Null)
     }
 
-    fn accepts(_: &postgres::types::Type) -> bool {
+    fn accepts(_: &tokio_postgres::types::Type) -> bool {
         true
     }
 }
 
-fn cells(row: &postgres::Row) -> Result<Cells, postgres::Error> {
-    (0..row.len()).map(|i| row.try_get(i)).collect()
+fn cells(row: &tokio_postgres::Row) -> Result<Cells, Failure> {
+    (0..row.len()).map(|i| Ok(row.try_get(i)?)).collect()
 }
 
 /// One column of many rows, as an array.
@@ -281,38 +308,38 @@ fn bulk_sql(bulk: &Bulk) -> String {
 
 impl Store for Postgres {
     fn begin(&mut self) -> Result<(), LedgerError> {
-        self.with(|client, _| client.batch_execute("BEGIN"))?;
+        self.with(|session, _| session.batch_execute("BEGIN"))?;
         self.in_transaction = true;
         Ok(())
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
-        self.with(|client, _| client.batch_execute("COMMIT"))?;
+        self.with(|session, _| session.batch_execute("COMMIT"))?;
         self.in_transaction = false;
         Ok(())
     }
 
     fn rollback(&mut self) {
-        if self.in_transaction && self.with(|client, _| client.batch_execute("ROLLBACK")).is_err() {
-            self.client = None;
+        if self.in_transaction && self.with(|session, _| session.batch_execute("ROLLBACK")).is_err() {
+            self.session = None;
         }
         self.in_transaction = false;
     }
 
     fn query(&mut self, sql: &str, values: &[Value]) -> Result<Vec<Cells>, LedgerError> {
-        self.read(|client, statements| {
-            let statement = prepared(client, statements, sql)?;
+        self.read(|session, statements| {
+            let statement = prepared(session, statements, sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
-            let rows = client.query(statement, &values)?;
+            let rows = session.query(statement, &values)?;
             rows.iter().map(cells).collect()
         })
     }
 
     fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, LedgerError> {
-        self.with(|client, statements| {
-            let statement = prepared(client, statements, sql)?;
+        self.with(|session, statements| {
+            let statement = prepared(session, statements, sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|v| v as _).collect();
-            client.execute(statement, &values)
+            session.execute(statement, &values)
         })
     }
 
@@ -329,10 +356,10 @@ impl Store for Postgres {
             lookup.and
         );
         let arrays = arrays(lookup.keys, keys);
-        self.read(|client, statements| {
-            let statement = prepared(client, statements, &sql)?;
+        self.read(|session, statements| {
+            let statement = prepared(session, statements, &sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a.as_ref()).collect();
-            let rows = client.query(statement, &values)?;
+            let rows = session.query(statement, &values)?;
             rows.iter().map(cells).collect()
         })
     }
@@ -343,10 +370,10 @@ impl Store for Postgres {
         }
         let sql = bulk_sql(bulk);
         let arrays = arrays(bulk.columns, rows);
-        self.with(|client, statements| {
-            let statement = prepared(client, statements, &sql)?;
+        self.with(|session, statements| {
+            let statement = prepared(session, statements, &sql)?;
             let values: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|a| a.as_ref()).collect();
-            client.execute(statement, &values)
+            session.execute(statement, &values)
         })
     }
 
@@ -355,12 +382,12 @@ impl Store for Postgres {
             .replace("{id}", "BIGINT PRIMARY KEY")
             .replace("{blob}", "BYTEA")
             .replace("{clustered}", "");
-        self.with(|client, _| client.batch_execute(&sql))
+        self.with(|session, _| session.batch_execute(&sql))
     }
 
     fn lock_schema(&mut self) -> Result<(), LedgerError> {
         // Any number, as long as every dbb uses the same one: "dbbledge" in ASCII.
-        self.with(|client, _| client.batch_execute("SELECT pg_advisory_xact_lock(7233177810187183973)"))
+        self.with(|session, _| session.batch_execute("SELECT pg_advisory_xact_lock(7233177810187183973)"))
     }
 
     fn has_tables(&mut self) -> Result<bool, LedgerError> {
@@ -378,6 +405,16 @@ impl Store for Postgres {
         let rows = self.query(sql, &[])?;
         let bytes = rows.first().and_then(|row| row.first()?.int());
         Ok(bytes.unwrap_or(0).max(0) as u64)
+    }
+
+    fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+        // The next one is told.
+        self.session = None;
+    }
+
+    fn clock(&self) -> &'static str {
+        "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
     }
 
     fn for_update(&self) -> &'static str {

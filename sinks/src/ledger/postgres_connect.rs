@@ -1,28 +1,23 @@
 //! How the ledger reaches PostgreSQL: the URL, the password file, TLS.
 
 use crate::ledger::{LedgerError, settings::LedgerSettings};
-use postgres::{
-    Client, Config, NoTls,
+use std::{net::IpAddr, time::Duration};
+use tokio_postgres::{
+    Config,
     config::{Host, SslMode},
 };
-use std::{net::IpAddr, time::Duration};
 use tokio_postgres_rustls::MakeRustlsConnect;
-
-/// What every session sets: a commit is on disk when it returns, whatever the server's default is;
-/// no lock, and no transaction whose process hangs, holds the others up for ever.
-pub(crate) const SESSION: &str = "SET synchronous_commit = on; SET lock_timeout = '30s'; \
-     SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning";
 
 /// A database and how to get to it.
 pub(crate) struct Target {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
+    pub(super) config: Config,
+    pub(super) tls: Option<MakeRustlsConnect>,
 }
 
 impl Target {
     pub(crate) fn new(settings: &LedgerSettings, url: &str) -> Result<Self, LedgerError> {
         let wrong = |why: String| LedgerError::Configuration(format!("ledger.url: {why}"));
-        let mut config: Config = url.parse().map_err(|e: postgres::Error| {
+        let mut config: Config = url.parse().map_err(|e: tokio_postgres::Error| {
             let cause = std::error::Error::source(&e).map(ToString::to_string);
             wrong(cause.unwrap_or_else(|| e.to_string()))
         })?;
@@ -53,13 +48,6 @@ impl Target {
             Some(tls(settings)?)
         };
         Ok(Self { config, tls })
-    }
-
-    pub(crate) fn connect(&self) -> Result<Client, postgres::Error> {
-        match &self.tls {
-            Some(tls) => self.config.connect(tls.clone()),
-            None => self.config.connect(NoTls),
-        }
     }
 }
 

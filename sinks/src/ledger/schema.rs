@@ -16,7 +16,7 @@ use crate::ledger::{
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
-const MIGRATIONS: [&str; 3] = [V1, V2, V3];
+const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
 
 /// The RSE of the replica that is registered, or gone; unknown where it is not the event's own.
 const V2: &str = "
@@ -79,6 +79,14 @@ CREATE TABLE gaps (
     state SMALLINT NOT NULL, missing TEXT NOT NULL, gone TEXT NOT NULL,
     PRIMARY KEY (lane, first)) {clustered};
 CREATE INDEX gaps_to_ask ON gaps (ask_at) WHERE ask_at IS NOT NULL;
+";
+
+/// Who holds the ledger: one row.
+const V4: &str = "
+CREATE TABLE holder (
+    id {id}, generation BIGINT NOT NULL, started_at BIGINT NOT NULL, pid BIGINT NOT NULL,
+    process_start BIGINT NOT NULL, beats BIGINT NOT NULL, beat_at BIGINT NOT NULL, ended INTEGER NOT NULL,
+    host TEXT NOT NULL, boot TEXT NOT NULL, space TEXT NOT NULL, instance TEXT NOT NULL, version TEXT NOT NULL);
 ";
 
 /// The schema found; `None` where there are no tables yet.

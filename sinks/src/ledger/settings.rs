@@ -19,7 +19,7 @@ pub struct LedgerSettings {
     /// where none is named.
     pub ca_file: Option<PathBuf>,
     /// Days after which events that ended well are forgotten with their history; what waits or was
-    /// refused is kept, and so is the present state of each file. 0 keeps everything.
+    /// refused is kept, and so is the present state of each file. 0 keeps everything: a row takes some hundred bytes.
     pub retention_days: u32,
     /// Most bytes the ledger may hold; when they are reached `dbb` stops reading and says so.
     pub max_bytes: Option<u64>,
@@ -39,7 +39,7 @@ impl Default for LedgerSettings {
             url: "sqlite:dbb-ledger.sqlite".into(),
             password_file: None,
             ca_file: None,
-            retention_days: 90,
+            retention_days: 0,
             max_bytes: None,
             max_body_bytes: 1 << 20,
             due_batch: 1000,

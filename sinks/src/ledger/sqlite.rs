@@ -272,6 +272,17 @@ impl Store for Sqlite {
         Ok(bytes.unwrap_or(0).max(0) as u64)
     }
 
+    fn set_limit(&mut self, limit: Duration) {
+        // A local file answers at once, but for whoever else writes.
+        if let Err(error) = self.connection.busy_timeout(limit) {
+            tracing::debug!(%error, "the limit of the ledger's calls stays as it was");
+        }
+    }
+
+    fn clock(&self) -> &'static str {
+        "CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
+    }
+
     fn for_update(&self) -> &'static str {
         ""
     }

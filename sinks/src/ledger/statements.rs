@@ -9,6 +9,11 @@ pub(super) const HELD: Lookup = Lookup {
     keys: &[("event", Blob), ("target", Int)],
     and: "",
 };
+/// The same of all rows of an event.
+pub(super) const OF_EVENT: Lookup = Lookup {
+    keys: &[("event", Blob)],
+    ..HELD
+};
 pub(super) const VERSIONS: Lookup = Lookup {
     select: "x.did, x.target, x.version, x.event, x.outcome, x.rse",
     table: "files",

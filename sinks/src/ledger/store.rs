@@ -6,6 +6,7 @@
 //! ```
 
 use crate::ledger::LedgerError;
+use std::time::Duration;
 
 /// One value in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -146,6 +147,10 @@ pub(crate) trait Store: Send {
     fn has_tables(&mut self) -> Result<bool, LedgerError>;
     /// Bytes in use; room that pruning has freed for use again is not counted where the database can tell.
     fn size_bytes(&mut self) -> Result<u64, LedgerError>;
+    /// The longest that a call may take from now on, outside of a transaction; 20 s before.
+    fn set_limit(&mut self, limit: Duration);
+    /// The time of the database in microseconds since 1970, as an expression.
+    fn clock(&self) -> &'static str;
     /// What follows a `SELECT` that must hold its row until the transaction ends.
     fn for_update(&self) -> &'static str;
 }

@@ -8,7 +8,7 @@ use crate::ledger::{
     store::{Cells, Store, Value},
     words::{clip, cut, find_dids, learn_dids},
 };
-use dbb_events::{Counted, Did, Entry, EventId, Micros, Rse, Sent, TOPICS};
+use dbb_events::{Class, Counted, Did, Entry, EventId, Micros, Rse, Sent, TOPICS};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -78,26 +78,28 @@ impl Ledger {
         let mut fold = Fold::new(generation.0, self.settings.max_body_bytes, &self.recent);
         let mut keys: HashSet<Key> = HashSet::with_capacity(entries.len());
         let mut files: HashSet<(&Arc<str>, &Did)> = HashSet::new();
+        let mut unrouted: HashSet<EventId> = HashSet::new();
         for entry in entries {
             match entry {
                 Entry::Settled(settled) => {
                     let request = &settled.request;
                     keys.insert((request.event, request.target.clone()));
-                    if request.was_unrouted {
-                        keys.insert((request.event, Arc::from("")));
-                    }
+                    keys.insert((request.event, Arc::from("")));
                     if State::from(&settled.outcome).is_applied() {
                         files.insert((&request.target, &request.did));
                     }
                 }
                 Entry::Sent(sent) => {
                     keys.insert((sent.outgoing.event, Arc::from(TOPICS)));
-                    if was_unrouted(sent) {
+                    if ends_unrouted(sent) {
                         keys.insert((sent.outgoing.event, Arc::from("")));
                     }
                 }
                 Entry::DeadLetter(letter) => {
                     keys.insert((letter.event, letter.target.clone()));
+                    if letter.target.is_empty() {
+                        unrouted.insert(letter.event);
+                    }
                 }
                 Entry::Counted(_) | Entry::Numbers(_) => {}
             }
@@ -115,25 +117,35 @@ impl Ledger {
         let asked = known
             .keys()
             .map(|(event, target)| vec![event.to_bytes()[..].into(), Value::Int(*target)]);
-        let mut reasons: Vec<(Key, i64)> = Vec::new();
-        for cells in store.lookup(&HELD, asked.collect())? {
+        let mut found = store.lookup(&HELD, asked.collect())?;
+        // Wherever they are routed to: few, for dead letters are.
+        let asked = unrouted.iter().map(|event| vec![event.to_bytes()[..].into()]);
+        found.extend(store.lookup(&OF_EVENT, asked.collect())?);
+        // A handful, whatever the number of rows.
+        let mut words: HashMap<i64, Option<String>> = HashMap::new();
+        for cells in found {
             let mut r = Reader::new(cells);
             let event = r.blob().and_then(|bytes| EventId::from_bytes(&bytes));
             let event = event.ok_or_else(|| damaged("event id"))?;
             let target = r.int().unwrap_or(0);
-            let Some(key) = known.get(&(event, target)) else {
-                continue;
+            let key = match known.get(&(event, target)) {
+                Some(key) => key.clone(),
+                None => {
+                    let target = word(store, &mut words, target)?;
+                    (event, target.ok_or_else(|| damaged("target"))?.into())
+                }
             };
             let id = r.int().ok_or_else(|| damaged("id"))?;
             let outcome = r.int().and_then(State::from_code);
             let outcome = outcome.ok_or_else(|| damaged("outcome"))?;
-            if let Some(reason) = r.int() {
-                reasons.push((key.clone(), reason));
-            }
+            let reason = match r.int() {
+                Some(reason) => word(store, &mut words, reason)?,
+                None => None,
+            };
             let held = Held {
                 id,
                 outcome,
-                reason: None,
+                reason,
                 detail: r.text(),
                 waits_for: r.text(),
                 attempts: r.int().unwrap_or(0) as u32,
@@ -141,15 +153,7 @@ impl Ledger {
                 updated_at: r.micros().unwrap_or_default(),
                 generation: r.int().unwrap_or(0),
             };
-            fold.held.insert(key.clone(), held);
-        }
-        // A handful, whatever the number of rows.
-        let mut words: HashMap<i64, Option<String>> = HashMap::new();
-        for (key, reason) in reasons {
-            let reason = word(store, &mut words, reason)?;
-            if let Some(held) = fold.held.get_mut(&key) {
-                held.reason = reason;
-            }
+            fold.hold(key, held);
         }
         let dids: HashSet<&Did> = files.iter().map(|(_, did)| *did).collect();
         let ids = find_dids(store, &mut self.words, &dids)?;
@@ -182,7 +186,6 @@ impl Ledger {
                 );
             }
         }
-        let mut words: HashMap<i64, Option<String>> = HashMap::new();
         for (file, rse) in rses {
             let rse = word(store, &mut words, rse)?;
             if let Some(held) = fold.versions.get_mut(&file) {
@@ -231,7 +234,7 @@ impl Ledger {
         self.words.learn(store, &mut self.ids, words.into_iter())?;
         let dids = learn_dids(store, &mut self.words, &mut self.ids, &dids)?;
 
-        let woken = self.wake(&plan.wakes)?;
+        let woken = self.wake_those(&plan.wakes)?;
         let store = &mut *self.store;
         let removed = plan.removed.iter().map(|id| vec![Value::Int(*id)]);
         store.bulk(&REMOVE, removed.collect())?;
@@ -250,7 +253,7 @@ impl Ledger {
         Ok(woken)
     }
 
-    fn wake(&mut self, wakes: &BTreeMap<(Arc<str>, String), Micros>) -> Result<u64, LedgerError> {
+    fn wake_those(&mut self, wakes: &BTreeMap<(Arc<str>, String), Micros>) -> Result<u64, LedgerError> {
         let mut at_of: HashMap<(i64, &str), Micros> = HashMap::new();
         let mut keys: Vec<Cells> = Vec::new();
         for ((target, key), at) in wakes {
@@ -411,6 +414,12 @@ impl Ledger {
 pub(super) fn was_unrouted(sent: &Sent) -> bool {
     let again = sent.outgoing.again.as_ref();
     again.is_some_and(|again| again.target.is_empty())
+}
+
+/// True if the row that the event may have without a target has come to its end. One that cannot be read is told to
+/// everybody, and is a dead letter all the same.
+pub(super) fn ends_unrouted(sent: &Sent) -> bool {
+    was_unrouted(sent) || sent.outgoing.class != Class::DeadLetter
 }
 
 /// The word with this number, asked for once.

@@ -16,10 +16,12 @@
 use crate::ledger::{
     Generation, Ledger, LedgerError,
     health::Health,
+    holder::BEAT,
+    rounds::Rounds,
     write::{Written, was_unrouted},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
-use dbb_events::{Due, Entry, EventId, Micros, TOPICS};
+use dbb_events::{Due, Entry, EventId, Micros, Outcome, TOPICS};
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
@@ -30,9 +32,14 @@ use tracing::{debug, error, info, warn};
 /// Most entries in one transaction: what waits beyond them goes into the next.
 const MAX_JOINED: usize = 20_000;
 /// The first and the longest pause after a failure.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Between two looks for rows that are parked beyond any wait.
+const UNPARK_EVERY: Duration = Duration::from_secs(5);
 /// Between two rounds of pruning.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+
+/// Between two sentences about rows that go round.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Called with what a write changed and how long it took.
 pub type OnWritten = Box<dyn Fn(&Written, Duration) + Send>;
@@ -47,8 +54,13 @@ pub struct LedgerPorts {
     pub due: Box<dyn Fn(Due) -> Option<Due> + Send>,
     /// Called after each write with the time its transaction took, for metrics.
     pub written: OnWritten,
+    /// Called after each look at what is due with how many rows go round: tried again and again, and getting
+    /// nowhere. They are tried less and less often.
+    pub going_round: Box<dyn Fn(u64) + Send>,
     /// Called once, before the thread ends, when the ledger can't be written any more and never will.
     pub on_fatal: Box<dyn Fn(&LedgerError) + Send>,
+    /// The longest that the configuration makes anything wait, in seconds: what would not be due by then is due.
+    pub longest_wait_s: u64,
     /// The time.
     pub now: Box<dyn Fn() -> Micros + Send>,
     /// How the writer is doing.
@@ -65,6 +77,10 @@ pub fn run(ledger: Ledger, generation: Generation, ports: LedgerPorts) -> Result
         generation,
         in_flight: HashSet::new(),
         offered: VecDeque::new(),
+        rounds: Rounds::default(),
+        next_beat: Instant::now(),
+        next_unpark: Instant::now(),
+        next_told: Instant::now(),
         next_due_look: Instant::now(),
         next_prune: Instant::now(),
         ledger,
@@ -86,6 +102,11 @@ struct Writer {
     in_flight: HashSet<(EventId, Arc<str>)>,
     /// Due events that found no room yet; they are among those in flight.
     offered: VecDeque<Due>,
+    rounds: Rounds,
+    next_beat: Instant,
+    next_unpark: Instant,
+    /// When rows that go round are spoken of next.
+    next_told: Instant,
     next_due_look: Instant,
     next_prune: Instant,
 }
@@ -93,11 +114,20 @@ struct Writer {
 impl Writer {
     fn run(&mut self) -> Result<(), LedgerError> {
         loop {
-            let wait = self.next_due_look.saturating_duration_since(Instant::now());
+            let next = self.next_due_look.min(self.next_beat);
+            let wait = next.saturating_duration_since(Instant::now());
             match self.ports.entries.recv_timeout(wait) {
                 Ok(first) => self.write_with(first)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    if let Err(error) = self.ledger.let_go(self.generation) {
+                        debug!(%error, "the ledger does not know that this process has ended");
+                    }
+                    return Ok(());
+                }
+            }
+            if Instant::now() >= self.next_beat {
+                self.beat()?;
             }
             if Instant::now() >= self.next_due_look {
                 self.look_for_due()?;
@@ -105,6 +135,22 @@ impl Writer {
             if self.ports.entries.is_empty() && Instant::now() >= self.next_prune {
                 self.prune()?;
             }
+        }
+    }
+
+    /// Says that this process lives, and learns whether the ledger is still its own.
+    fn beat(&mut self) -> Result<(), LedgerError> {
+        self.next_beat = Instant::now() + BEAT;
+        let asking = self.ports.health.asking();
+        let beat = self.ledger.beat(self.generation);
+        drop(asking);
+        match beat {
+            Err(e) if e.is_transient() => {
+                self.ports.health.failing(e.to_string());
+                debug!(error = %e, "could not say that this process lives");
+                Ok(())
+            }
+            done => done,
         }
     }
 
@@ -119,16 +165,24 @@ impl Writer {
             entries.extend(more);
         }
         let mut pause = PAUSES.0;
+        let (mut tries, mut told) = (0u32, None::<Instant>);
         let (written, took) = loop {
             let begun = Instant::now();
-            match self.ledger.write(self.generation, &entries) {
+            let asking = self.ports.health.asking();
+            let written = self.ledger.write(self.generation, &entries);
+            drop(asking);
+            match written {
                 Ok(written) => break (written, begun.elapsed()),
                 Err(e) if e.is_transient() && self.is_left(&mut ids, &mut entries) => {
                     warn!(error = %e, entries = entries.len(), "the ledger is not there for the last outcomes: their events will be read again");
                     return Ok(());
                 }
                 Err(e) if e.is_transient() => {
-                    warn!(error = %e, batches = ids.len(), "the ledger cannot be written, trying again");
+                    tries += 1;
+                    if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+                        told = Some(Instant::now());
+                        warn!(error = %e, batches = ids.len(), tries, "the ledger cannot be written, trying again");
+                    }
                     self.ports.health.failing(e.to_string());
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(PAUSES.1);
@@ -140,6 +194,9 @@ impl Writer {
                 Err(e) => return Err(e),
             }
         };
+        if tries > 0 {
+            info!(tries, "the ledger is written again");
+        }
         self.ports.health.ok();
         for entry in &entries {
             let landed = match entry {
@@ -160,6 +217,9 @@ impl Writer {
                 Entry::Counted(_) | Entry::Numbers(_) => continue,
             };
             self.in_flight.remove(&landed);
+            if is_end(entry) {
+                self.rounds.ended(&landed);
+            }
         }
         (self.ports.written)(&written, took);
         for id in ids {
@@ -192,13 +252,14 @@ impl Writer {
         let room = most.saturating_sub(self.in_flight.len());
         if self.offered.is_empty() && room > 0 {
             let now = (self.ports.now)();
-            match self.ledger.due(now, room, &self.in_flight) {
+            self.unpark(now)?;
+            let asking = self.ports.health.asking();
+            let due = self.ledger.due_rows(now, room, &self.in_flight);
+            drop(asking);
+            match due {
                 Ok(due) => {
                     self.ports.health.ok();
-                    for due in due {
-                        self.in_flight.insert((due.event, due.target.clone()));
-                        self.offered.push_back(due);
-                    }
+                    self.offer(due, now)?;
                 }
                 Err(e) if e.is_transient() => {
                     self.ports.health.failing(e.to_string());
@@ -215,6 +276,76 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Rows that a wrong clock has parked are due.
+    fn unpark(&mut self, now: Micros) -> Result<(), LedgerError> {
+        if Instant::now() < self.next_unpark {
+            return Ok(());
+        }
+        self.next_unpark = Instant::now() + UNPARK_EVERY;
+        let wait = i64::try_from(self.ports.longest_wait_s).unwrap_or(i64::MAX);
+        let asking = self.ports.health.asking();
+        let unparked = self.ledger.unpark(self.generation, now, now.plus_seconds(wait));
+        drop(asking);
+        match unparked {
+            Ok(0) => Ok(()),
+            Ok(rows) => {
+                warn!(
+                    rows,
+                    "rows were to wait for longer than anything does, as after a jump of the clock: they are due"
+                );
+                Ok(())
+            }
+            Err(e) if e.is_transient() => {
+                debug!(error = %e, "could not look for what is parked");
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Queues what may go now; what goes round is held back.
+    fn offer(&mut self, due: Vec<(Due, bool)>, now: Micros) -> Result<(), LedgerError> {
+        let at = Instant::now();
+        let mut held = Vec::new();
+        for (due, is_woken) in due {
+            let key = (due.event, due.target.clone());
+            match self.rounds.due(&key, is_woken, at) {
+                None => {
+                    self.in_flight.insert(key);
+                    self.offered.push_back(due);
+                }
+                Some(pause) => {
+                    let pause = pause.min(Duration::from_secs(self.ports.longest_wait_s));
+                    let micros = i64::try_from(pause.as_micros()).unwrap_or(i64::MAX);
+                    held.push((key, Micros(now.0.saturating_add(micros))));
+                }
+            }
+        }
+        let going_round = self.rounds.going_round(at);
+        (self.ports.going_round)(going_round);
+        let Some(((event, target), _)) = held.first() else {
+            return Ok(());
+        };
+        if at >= self.next_told {
+            self.next_told = at + TOLD_EVERY;
+            warn!(
+                rows = going_round,
+                %event,
+                %target,
+                "events come back from the ledger again and again and get nowhere: they are tried less often; \
+                 `dbb explain` tells of the file"
+            );
+        }
+        match self.ledger.postpone(self.generation, &held) {
+            // They are due again at the next look, and held back again.
+            Err(e) if e.is_transient() => {
+                debug!(error = %e, "could not hold back what goes round");
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// One small step of pruning; the next one comes when there is nothing to write.
@@ -242,5 +373,15 @@ impl Writer {
             }
             Err(e) => Err(e),
         }
+    }
+}
+
+/// True if nothing more is to come of its event, unless an operator asks.
+fn is_end(entry: &Entry) -> bool {
+    match entry {
+        Entry::Settled(settled) => !matches!(settled.outcome, Outcome::Waiting { .. }),
+        Entry::Sent(sent) => !matches!(sent.outcome, Outcome::Waiting { .. }),
+        Entry::DeadLetter(_) => true,
+        Entry::Counted(_) | Entry::Numbers(_) => false,
     }
 }

@@ -10,7 +10,7 @@ use dbb_events::{Did, Entry, Micros, Request, Settled};
 use dbb_sinks::{
     Sink,
     butler::{Applied, ButlerSink, History, Removal},
-    ledger::{Ledger, LedgerSettings, Who},
+    ledger::{Ledger, LedgerSettings, Process, Who},
 };
 use dbb_test_services::scratch;
 use proptest::{
@@ -79,9 +79,10 @@ fn check(removal: Removal, said: &[Said], order: &[Index], cuts: &[(usize, Fate)
     let mut writer = Ledger::open(&ledger)?;
     let generation = writer.begin_generation(&Who {
         host: "here".into(),
-        pid: 1,
+        process: Process::default(),
         version: "test".into(),
         started_at: Micros(0),
+        instance: String::new(),
     })?;
     let mut sink = start()?;
     let (mut rest, mut cuts) = (stream.as_slice(), cuts.iter().cycle());

@@ -54,7 +54,7 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     let entries = [entry(1, Outcome::Ingested, 20), entry(2, elsewhere, 20)];
     ledger.write(generation, &entries).unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
-    let sql = "ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; \
+    let sql = "ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
                UPDATE meta SET value = 1 WHERE key = 'schema'";
     Postgres::shared().unwrap().sql(database, sql).unwrap();
     let (before, newest) = migrate(&place.settings).unwrap();
@@ -116,7 +116,7 @@ fn a_ledger_without_lanes_is_taken_to_the_present_one_with_all_it_has() {
         .unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
     let shared = Postgres::shared().unwrap();
-    let before = "DROP TABLE lanes; DROP TABLE gaps; UPDATE meta SET value = 2 WHERE key = 'schema'";
+    let before = "DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; UPDATE meta SET value = 2 WHERE key = 'schema'";
     shared.sql(database, before).unwrap();
     let error = Ledger::open(&place.settings).unwrap_err();
     assert!(matches!(error, LedgerError::Older { found: 2, .. }), "{error}");
@@ -228,4 +228,56 @@ fn a_full_disk_is_named_and_what_was_written_before_is_there() {
     if let Err(panic) = done {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// A disk that hangs, a process that is stopped: connections stay, bytes are taken, and nothing is answered.
+#[test]
+fn a_server_that_hangs_is_one_that_is_away_and_goes_on_when_it_does() {
+    let mut postgres = Postgres::start().unwrap();
+    let settings = LedgerSettings {
+        url: postgres.create_database("ledger").unwrap(),
+        ..LedgerSettings::default()
+    };
+    let mut ledger = Ledger::open(&settings).unwrap();
+    let generation = ledger.begin_generation(&crate::support::who()).unwrap();
+    ledger.set_limit(std::time::Duration::from_secs(1));
+    let mut write = |event| ledger.write(generation, &[entry(event, Outcome::Ingested, 20)]);
+    write(1).unwrap();
+    let frozen = postgres.freeze().unwrap();
+    // The first call has a session, the second must have one; nobody waits for ever for either.
+    for _ in 0..2 {
+        let error = write(2).unwrap_err();
+        assert!(
+            error.is_transient() && error.to_string().contains("does not answer"),
+            "{error}"
+        );
+    }
+    drop(frozen);
+    write(2).unwrap();
+    write(3).unwrap();
+    let rows = postgres.sql("ledger", "SELECT count(*) FROM events").unwrap();
+    assert_eq!(rows, "3");
+}
+
+#[test]
+fn a_table_that_somebody_has_locked_is_waited_for_and_not_for_ever() {
+    let place = new(On::Postgres);
+    let (mut ledger, generation) = place.begin();
+    ledger.set_limit(std::time::Duration::from_secs(1));
+    ledger
+        .write(generation, &[entry(1, Outcome::Ingested, 20)])
+        .unwrap();
+    let mut other = ::postgres::Client::connect(&place.settings.url, ::postgres::NoTls).unwrap();
+    let mut locked = other.transaction().unwrap();
+    locked
+        .batch_execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let error = ledger
+        .write(generation, &[entry(2, Outcome::Ingested, 20)])
+        .unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    locked.rollback().unwrap();
+    ledger
+        .write(generation, &[entry(2, Outcome::Ingested, 20)])
+        .unwrap();
 }

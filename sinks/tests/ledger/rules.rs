@@ -7,7 +7,7 @@ use crate::support::{
     On, arrival, counted, dimension, entry, find, letter, new, on_both, refused, request, settled, waiting,
 };
 use dbb_events::{Action, Dependency, Did, Due, Entry, EventId, Micros, Outcome, Reason, Rse};
-use dbb_sinks::ledger::{Ledger, State};
+use dbb_sinks::ledger::{Ledger, Selection, State};
 use std::collections::HashSet;
 
 on_both! {
@@ -17,6 +17,7 @@ on_both! {
     only_attempts_that_count_are_counted
     a_repeated_write_after_a_lost_acknowledgement_changes_nothing
     a_routed_event_takes_the_place_of_its_unrouted_dead_letter
+    an_unrouted_dead_letter_ends_even_where_its_event_had_ended_before
     a_dead_letter_keeps_what_an_earlier_answer_told
     records_read_twice_are_counted_once
     offsets_come_back_as_they_were_stored
@@ -184,6 +185,43 @@ fn a_routed_event_takes_the_place_of_its_unrouted_dead_letter(on: On) {
     let history = ledger.attempts(row.id).unwrap();
     assert_eq!(history.len(), 1);
     assert_eq!(history[0].reason.as_deref(), Some("unmapped"));
+}
+
+/// Whoever routes it, and when: a retry, or the record read again under a configuration that knows more.
+fn an_unrouted_dead_letter_ends_even_where_its_event_had_ended_before(on: On) {
+    for was_unrouted in [true, false] {
+        let place = new(on);
+        let (mut ledger, generation) = place.begin();
+        let routed = |outcome, at| {
+            let mut routed = settled(request(1, "f1"), outcome, at);
+            routed.request.was_unrouted = was_unrouted;
+            Entry::Settled(Box::new(routed))
+        };
+        let unrouted = |event| letter(event, "", Reason::UnknownPrefix, 20);
+        ledger
+            .write(generation, &[routed(Outcome::Ingested, 30), unrouted(2)])
+            .unwrap();
+        // As programs before this one left it: two rows of one event.
+        place.execute(
+            "UPDATE events SET event = (SELECT event FROM events WHERE outcome = 1) WHERE outcome = 6",
+        );
+        if was_unrouted {
+            let selection = Selection::Reason(Reason::UnknownPrefix);
+            assert_eq!(ledger.retry(&selection, Micros(40)).unwrap(), 1);
+        }
+        ledger
+            .write(generation, &[routed(Outcome::AlreadyThere, 50)])
+            .unwrap();
+        assert!(ledger.states("", &[EventId(1)]).unwrap().is_empty());
+        assert!(ledger.due(Micros(1000), 10, &HashSet::new()).unwrap().is_empty());
+        let row = find(&mut ledger, 1).unwrap();
+        assert_eq!((&*row.target, row.outcome), ("main", State::Ingested));
+        // And a configuration that knows less again begins no second story.
+        let written = ledger.write(generation, &[unrouted(1)]).unwrap();
+        assert_eq!(written.repeats, 1);
+        assert!(ledger.states("", &[EventId(1)]).unwrap().is_empty());
+        assert_eq!(ledger.dead_letter_count().unwrap(), 0);
+    }
 }
 
 fn a_dead_letter_keeps_what_an_earlier_answer_told(on: On) {

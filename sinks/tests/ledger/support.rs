@@ -4,7 +4,7 @@ use dbb_events::{
     Action, Counted, DeadLetter, Dependency, Did, Entry, EventId, Kind, Micros, Outcome, Place, Reason,
     Refusal, Request, Rse, Settled, Verified,
 };
-use dbb_sinks::ledger::{Generation, Ledger, LedgerSettings, Row, Who};
+use dbb_sinks::ledger::{Generation, Ledger, LedgerSettings, Process, Row, Who};
 use dbb_test_services::Postgres;
 use std::{
     path::Path,
@@ -56,6 +56,23 @@ impl Fresh {
         Ledger::open(&self.settings).unwrap()
     }
 
+    /// Runs a statement behind the ledger's back.
+    pub(crate) fn execute(&self, sql: &str) {
+        match self.settings.sqlite_path() {
+            Some(path) => {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection
+                    .busy_timeout(std::time::Duration::from_secs(20))
+                    .unwrap();
+                connection.execute_batch(sql).unwrap();
+            }
+            None => {
+                let mut client = ::postgres::Client::connect(&self.settings.url, ::postgres::NoTls).unwrap();
+                client.batch_execute(sql).unwrap();
+            }
+        }
+    }
+
     /// An open ledger and the right to write to it.
     pub(crate) fn begin(&self) -> (Ledger, Generation) {
         let mut ledger = self.open();
@@ -76,9 +93,10 @@ pub(crate) use on_both;
 pub(crate) fn who() -> Who {
     Who {
         host: "here".into(),
-        pid: std::process::id(),
+        process: Process::this(),
         version: "test".into(),
         started_at: Micros(0),
+        instance: String::new(),
     }
 }
 

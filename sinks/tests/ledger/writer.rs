@@ -19,6 +19,7 @@ on_both! {
     every_batch_is_answered_after_it_is_there
     what_is_due_comes_once_until_its_next_outcome
     what_found_no_room_comes_later
+    what_a_wrong_clock_has_parked_is_due_and_what_is_held_stays
     a_newer_generation_ends_the_writer
     a_full_ledger_answers_nothing_says_so_and_holds_nobody_up_who_leaves
 }
@@ -49,6 +50,8 @@ fn start(ledger: Ledger, generation: Generation, room: usize) -> Running {
         }),
         due: Box::new(move |due| offer.try_send(due).err().map(|e| e.into_inner())),
         written: Box::new(|_, _| {}),
+        going_round: Box::new(|_| {}),
+        longest_wait_s: 3600,
         on_fatal: Box::new(move |e| drop(fail.send(e.to_string()))),
         now: Box::new(move || Micros(clock.load(Ordering::SeqCst))),
         health: health.clone(),
@@ -63,6 +66,37 @@ fn start(ledger: Ledger, generation: Generation, room: usize) -> Running {
         now,
         thread,
     }
+}
+
+fn what_a_wrong_clock_has_parked_is_due_and_what_is_held_stays(on: On) {
+    let place = new(on);
+    let (mut ledger, generation) = place.begin();
+    let month = 30 * 86_400 * 1_000_000;
+    let in_an_hour = 3000 * 1_000_000;
+    let entries = [
+        entry(1, waiting(Dependency::Repository, month, false), month),
+        entry(2, waiting(Dependency::Time, in_an_hour, false), 20),
+        entry(3, waiting(Dependency::Embargo, i64::MAX, false), 20),
+    ];
+    ledger.write(generation, &entries).unwrap();
+    let running = start(ledger, generation, 10);
+    let due = running.due.recv().unwrap();
+    assert_eq!(due.event, EventId(1));
+    // It does not wait since a time that is still to come.
+    assert_eq!(due.waiting_since, Some(Micros(0)));
+    let mut reader = place.open();
+    assert_eq!(reader.due_count(Micros(in_an_hour)).unwrap(), 2);
+    // What an operator wakes is all that is not held.
+    assert_eq!(reader.wake(Some("other"), None, Micros(0)).unwrap(), 0);
+    assert_eq!(
+        reader
+            .wake(Some("main"), Some(&Dependency::Repository), Micros(0))
+            .unwrap(),
+        0
+    );
+    assert_eq!(reader.wake(Some("main"), None, Micros(0)).unwrap(), 1);
+    assert_eq!(running.due.recv().unwrap().event, EventId(2));
+    assert!(running.due.try_recv().is_err());
 }
 
 fn every_batch_is_answered_after_it_is_there(on: On) {

@@ -14,6 +14,9 @@ use std::collections::HashMap;
 /// Seconds from 1970 to 2000, where PostgreSQL's times begin.
 const EPOCH_2000: i64 = 946_684_800;
 
+/// What a replica is told by.
+const KEY: [&str; 3] = ["scope", "name", "rse_id"];
+
 /// Why changes cannot be followed any further.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChangesError {
@@ -23,8 +26,6 @@ pub(super) enum ChangesError {
     Truncated,
     #[error("the publication has no column `{0}`")]
     NoColumn(&'static str),
-    #[error("RSE {0} is not in the table `rses`")]
-    UnknownRse(String),
 }
 
 pub(super) struct Changes {
@@ -43,22 +44,23 @@ impl Changes {
         }
     }
 
-    /// The journal row that the message at `lsn` tells, if it tells one.
-    pub(super) fn row(
+    /// The journal rows that the message at `lsn` tells: none, one, or two where a file or its place got another name.
+    pub(super) fn rows(
         &mut self,
         lsn: u64,
         message: Vec<u8>,
         rses: &mut Rses<'_>,
-    ) -> Result<Option<Value>, ChangesError> {
+    ) -> Result<Vec<Value>, ChangesError> {
         let message = self
             .parser
             .parse_wal_message_bytes(message.into())
             .map_err(|e| ChangesError::Message(e.to_string()))?
             .message;
+        let mut before = None;
         let (op, relation, tuple) = match message {
             Message::Begin { timestamp, .. } => {
                 self.committed_at = timestamp;
-                return Ok(None);
+                return Ok(Vec::new());
             }
             Message::Relation {
                 relation_id,
@@ -72,14 +74,18 @@ impl Changes {
                         RelationInfo::new(relation_id, namespace, relation_name, replica_identity, columns);
                     self.relations.insert(relation_id, table);
                 }
-                return Ok(None);
+                return Ok(Vec::new());
             }
             Message::Insert { relation_id, tuple } => ("I", relation_id, tuple),
             Message::Update {
                 relation_id,
+                old_tuple,
                 new_tuple,
                 ..
-            } => ("U", relation_id, new_tuple),
+            } => {
+                before = old_tuple;
+                ("U", relation_id, new_tuple)
+            }
             Message::Delete {
                 relation_id,
                 old_tuple,
@@ -90,31 +96,45 @@ impl Changes {
             {
                 return Err(ChangesError::Truncated);
             }
-            _ => return Ok(None),
+            _ => return Ok(Vec::new()),
         };
         let Some(relation) = self.relations.get(&relation) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let text = |name| text(relation, &tuple, name);
-        let needed = |name| text(name).ok_or(ChangesError::NoColumn(name));
-        let rse_id = needed("rse_id")?;
-        let rse = rses.name(&rse_id).ok_or(ChangesError::UnknownRse(rse_id))?;
-        let mut row = json!({
-            "seq": lsn,
-            "at": at(self.committed_at),
-            "op": op,
-            "scope": needed("scope")?,
-            "name": needed("name")?,
-            "rse": rse,
-            "old_state": Value::Null,
-            "new_state": Value::Null,
-        });
-        if op != "D" {
-            row["new_state"] = needed("state")?.into();
-            row["bytes"] = text("bytes").and_then(|bytes| bytes.parse::<u64>().ok()).into();
-            row["adler32"] = text("adler32").into();
+        let at = at(self.committed_at);
+        let mut row = |op, tuple: &TupleData| {
+            let text = |name| text(relation, tuple, name);
+            let needed = |name| text(name).ok_or(ChangesError::NoColumn(name));
+            let mut row = json!({
+                "seq": lsn,
+                "at": at,
+                "op": op,
+                "scope": needed("scope")?,
+                "name": needed("name")?,
+                "rse": rses.name(&needed("rse_id")?),
+                "old_state": Value::Null,
+                "new_state": Value::Null,
+            });
+            if op != "D" {
+                row["new_state"] = needed("state")?.into();
+                row["bytes"] = text("bytes").and_then(|bytes| bytes.parse::<u64>().ok()).into();
+                row["adler32"] = text("adler32").into();
+            }
+            Ok(row)
+        };
+        let mut rows = Vec::with_capacity(2);
+        // PostgreSQL tells the old key where an update changes it, or all of the old row: what had it is gone.
+        if let Some(before) = before
+            && KEY
+                .iter()
+                .any(|name| text(relation, &before, name) != text(relation, &tuple, name))
+        {
+            rows.push(row("D", &before)?);
+            rows.push(row("I", &tuple)?);
+        } else {
+            rows.push(row(op, &tuple)?);
         }
-        Ok(Some(row))
+        Ok(rows)
     }
 }
 

@@ -17,8 +17,10 @@ mod connect;
 mod rses;
 mod session;
 mod settings;
+mod status;
 
 pub use settings::CatalogueSettings;
+pub use status::CatalogueStatus;
 
 use crate::{Offsets, Partition, Polled, Source, SourceError, Waker};
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
@@ -41,7 +43,7 @@ pub const CHANGES: i32 = 1;
 /// Records on their way from the thread.
 const CHANNEL: usize = 8192;
 /// The longest time between two tries to reach the database.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 type Woken = Arc<Mutex<Option<Waker>>>;
 
@@ -58,29 +60,36 @@ struct CatalogueSource {
 
 /// The catalogue as a source, read by a thread of its own; one worker has it.
 ///
-/// With `once` it ends after one snapshot.
+/// With `once` it ends after one snapshot. What the database refuses before the first snapshot ends it with an error; what
+/// it refuses later is trouble, and is tried again.
 ///
 /// # Errors
 ///
 /// No thread can be started.
-pub fn open(settings: &CatalogueSettings, once: bool) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(
+    settings: &CatalogueSettings,
+    once: bool,
+) -> Result<(Box<dyn Source>, CatalogueStatus), SourceError> {
     let (sender, records) = crossbeam_channel::bounded(CHANNEL);
     let waker = Woken::default();
     let alive = Arc::new(());
     let told_all = Arc::new(AtomicBool::new(false));
     let (settings, woken, wanted) = (settings.clone(), Arc::clone(&waker), Arc::downgrade(&alive));
     let told = Arc::clone(&told_all);
+    let status = CatalogueStatus::new();
+    let tells = status.clone();
     std::thread::Builder::new()
         .name("catalogue".into())
-        .spawn(move || follow(&settings, once, &sender, &woken, &wanted, &told))
+        .spawn(move || follow(&settings, once, &sender, &woken, &wanted, &told, &tells))
         .map_err(|e| SourceError::Configuration(format!("no thread for the catalogue: {e}")))?;
-    Ok(Box::new(CatalogueSource {
+    let source = Box::new(CatalogueSource {
         records,
         failed: None,
         told_all,
         waker,
         _alive: alive,
-    }))
+    });
+    Ok((source, status))
 }
 
 /// Sessions after each other, until nobody listens.
@@ -91,13 +100,16 @@ fn follow(
     waker: &Woken,
     wanted: &Weak<()>,
     told_all: &AtomicBool,
+    status: &CatalogueStatus,
 ) {
     let mut next = [0u64; 2];
     let mut pause = Duration::from_secs(1);
+    // What was said last, and how often it has failed since it answered.
+    let (mut told, mut tries) = (String::new(), 0u64);
     let stream: Arc<str> = STREAM.into();
     loop {
         let before = next;
-        let ended = session::session(settings, once, &mut |partition, record| {
+        let ended = session::session(settings, once, status, &mut |partition, record| {
             if record.is_null() {
                 told_all.store(true, Ordering::Release);
                 return wanted.strong_count() > 0;
@@ -123,20 +135,26 @@ fn follow(
         match ended {
             Ok(()) => {
                 told_all.store(true, Ordering::Release);
+                status.ended();
                 return;
             }
-            Err(error) if !error.is_transient() => {
+            // What worked before is no fault of the settings: somebody changes the tables, and will be done.
+            Err(error) if !error.is_transient() && next == [0, 0] => {
                 // Nobody may be there to hear it; then it does not matter.
                 let _ = sender.send(Err(error));
                 wake(waker);
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, seconds = pause.as_secs(), "the catalogue will be read anew");
+                status.failed(error.to_string());
+                if next != before || told != error.to_string() {
+                    tracing::warn!(%error, seconds = pause.as_secs(), tries, "the catalogue will be read anew");
+                }
+                (told, tries) = (error.to_string(), tries + 1);
             }
         }
         if next != before {
-            pause = Duration::from_secs(1);
+            (pause, tries) = (Duration::from_secs(1), 0);
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(PATIENCE);

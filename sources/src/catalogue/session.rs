@@ -9,17 +9,22 @@ use super::{
     changes::Changes,
     connect::{connect, unreachable, wrong},
     rses::Rses,
+    status::CatalogueStatus,
 };
 use crate::{SourceError, database::identifier};
 use postgres::{IsolationLevel, fallible_iterator::FallibleIterator};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Changes asked for at once; a transaction is never cut.
 const CHANGES_AT_ONCE: i32 = 10_000;
+
+/// Between two looks at the names of RSEs.
+const RSES_EVERY: Duration = Duration::from_secs(5);
 
 /// Tells slots of one process apart.
 static SLOTS: AtomicU32 = AtomicU32::new(0);
@@ -31,6 +36,7 @@ pub(super) type Emit<'e> = dyn FnMut(i32, Value) -> bool + 'e;
 pub(super) fn session(
     settings: &CatalogueSettings,
     once: bool,
+    status: &CatalogueStatus,
     emit: &mut Emit<'_>,
 ) -> Result<(), SourceError> {
     let schema = identifier(&settings.schema).ok_or_else(|| wrong("schema: is no name"))?;
@@ -60,11 +66,23 @@ pub(super) fn session(
         )
         .map_err(|e| refused(&e))?;
     let mut rses = Rses::read(&mut client, &schema)?;
-    if !snapshot(&schema, &mut rses, emit)? || once {
+    if !snapshot(&schema, &mut rses, status, emit)? || once {
         return Ok(());
     }
     let mut changes = Changes::new();
+    let mut looked = Instant::now();
+    let broken = |detail: String| SourceError::Unreachable {
+        what: "the change stream of the catalogue".into(),
+        detail,
+    };
     loop {
+        if looked.elapsed() >= RSES_EVERY {
+            // What was told under the old name is gone in the next snapshot.
+            if let Some(renamed) = rses.renamed()? {
+                return Err(broken(renamed));
+            }
+            looked = Instant::now();
+        }
         let rows = rses
             .client()
             .query(
@@ -73,17 +91,17 @@ pub(super) fn session(
                 &[&slot, &CHANGES_AT_ONCE, &settings.publication],
             )
             .map_err(|e| refused(&e))?;
+        status.heard();
         let idle = rows.is_empty();
         for row in rows {
             let (lsn, message): (i64, Vec<u8>) = (row.get(0), row.get(1));
-            let row = changes
-                .row(lsn as u64, message, &mut rses)
-                .map_err(|e| SourceError::Unreachable {
-                    what: "the change stream of the catalogue".into(),
-                    detail: e.to_string(),
-                })?;
-            if row.is_some_and(|row| !emit(CHANGES, row)) {
-                return Ok(());
+            let told = changes
+                .rows(lsn as u64, message, &mut rses)
+                .map_err(|e| broken(e.to_string()))?;
+            for row in told {
+                if !emit(CHANGES, row) {
+                    return Ok(());
+                }
             }
         }
         if idle {
@@ -97,7 +115,12 @@ pub(super) fn session(
 }
 
 /// The whole table, as a listing that says how long it is.
-fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bool, SourceError> {
+fn snapshot(
+    schema: &str,
+    rses: &mut Rses<'_>,
+    status: &CatalogueStatus,
+    emit: &mut Emit<'_>,
+) -> Result<bool, SourceError> {
     let failed = |e: postgres::Error| unreachable(&e);
     // The time is taken before the snapshot: what is absent was gone by then or went since.
     let at: String = rses
@@ -109,6 +132,7 @@ fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bo
         .map_err(failed)?
         .get(0);
     let names = rses.names();
+    let mut nameless = BTreeSet::new();
     let mut transaction = rses
         .client()
         .build_transaction()
@@ -120,6 +144,7 @@ fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bo
         .query_one(&format!("SELECT count(*) FROM {schema}.replicas"), &[])
         .map_err(failed)?
         .get(0);
+    status.heard();
     if !emit(SNAPSHOT, json!({"snapshot_at": at, "replicas": count})) {
         return Ok(false);
     }
@@ -131,8 +156,12 @@ fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bo
     let mut rows = transaction.query_raw(&statement, nothing).map_err(failed)?;
     while let Some(row) = rows.next().map_err(failed)? {
         let id: String = row.get(2);
-        let Some(rse) = names.get(&id) else {
-            return Err(wrong(&format!("RSE {id} is in `replicas` and not in `rses`")));
+        let rse = match names.get(&id) {
+            Some(name) => name,
+            None => {
+                nameless.insert(id.clone());
+                &id
+            }
         };
         let row = json!({
             "scope": row.get::<_, String>(0),
@@ -143,12 +172,16 @@ fn snapshot(schema: &str, rses: &mut Rses<'_>, emit: &mut Emit<'_>) -> Result<bo
             "adler32": row.get::<_, Option<String>>(5),
             "updated_at": row.get::<_, Option<String>>(6),
         });
+        status.heard();
         if !emit(SNAPSHOT, row) {
             return Ok(false);
         }
     }
     drop(rows);
     transaction.commit().map_err(failed)?;
+    for id in nameless {
+        rses.named(&id);
+    }
     Ok(true)
 }
 

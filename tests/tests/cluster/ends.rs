@@ -197,11 +197,11 @@ fn of_two_clusters_on_one_ledger_the_older_leaves() -> Result<()> {
     let mut older = Cluster::of(&site, "older", 2)?;
     older.start(&[])?;
     older.until("something is done", || Ok(site.count(|_| true)? > 10))?;
-    let generation = site.ledger()?.holder()?.map(|held| held.0);
+    let generation = site.ledger()?.holder()?.map(|held| held.generation);
     let mut newer = Cluster::of(&site, "newer", 2)?;
-    newer.start(&[])?;
+    newer.start(&["--take-over"])?;
     newer.until("it holds the ledger", || {
-        Ok(site.ledger()?.holder()?.map(|held| held.0) != generation)
+        Ok(site.ledger()?.holder()?.map(|held| held.generation) != generation)
     })?;
     publisher.send(second)?;
     publisher.flush()?;

@@ -2,7 +2,7 @@
 
 use crate::{DBB, site};
 use anyhow::{Context, Result, ensure};
-use dbb_sinks::ledger::State;
+use dbb_sinks::ledger::{Filter, State};
 use dbb_test_services::free_port;
 use dbb_tests::{Site, books::Again};
 use serde_json::Value;
@@ -165,16 +165,7 @@ fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
     ensure!(status == 1 && complaint.contains("never/seen"), "{complaint}");
 
     // Mended: a prefix in the configuration, and the file put where it belongs.
-    site.edit_config(|config| {
-        let elsewhere = "davs://elsewhere.example.org:443/rucio/butler_disk/";
-        let folder = site.path().join("rse/DEMO_BUTLER_DISK/");
-        let more = serde_json::json!({"from": elsewhere, "to": folder}).to_string();
-        config.replacen(
-            "\"DEMO_BUTLER_DISK\": {\"prefixes\": [",
-            &format!("\"DEMO_BUTLER_DISK\": {{\"prefixes\": [{more}, "),
-            1,
-        )
-    })?;
+    mend_the_prefix(&site)?;
     let body: Value = serde_json::from_str(&text(missing, "body"))?;
     let bytes = body["payload"]["bytes"].as_u64().context("no size")?;
     fs::write(
@@ -182,18 +173,6 @@ fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
         vec![b' '; bytes as usize],
     )?;
     let away = of("unknown_prefix")?;
-    let url = text(away, "body");
-    let url: Value = serde_json::from_str(&url)?;
-    let path = url["payload"]["dst-url"]
-        .as_str()
-        .context("no URL")?
-        .split("/butler_disk/")
-        .nth(1)
-        .context("no path")?;
-    fs::write(
-        site.path().join("rse/DEMO_BUTLER_DISK").join(path),
-        vec![b' '; url["payload"]["bytes"].as_u64().context("no size")? as usize],
-    )?;
 
     let (status, told, _) = site.dbb(&["dead-letters", "retry"], &["--all"])?;
     ensure!(
@@ -217,6 +196,68 @@ fn a_dead_letter_is_ingested_once_its_cause_is_mended() -> Result<()> {
         "what was not mended is refused again"
     );
     Ok(())
+}
+
+/// A record is read again, because offsets were lost, under a configuration that knows more than at first: its dead
+/// letter has no target, and its file has its outcome.
+#[test]
+fn a_dead_letter_of_an_event_that_was_read_again_and_registered_is_over() -> Result<()> {
+    let mut site = site("--files 12 --faults unknown_prefix --late 0 --zips 0")?;
+    site.set("source.log.follow=false");
+    site.run_once(&[])?.with(1)?;
+    let path = site.ledger_url().trim_start_matches("sqlite:").to_owned();
+    let ledger = || -> Result<rusqlite::Connection> {
+        let ledger = rusqlite::Connection::open(&path)?;
+        ledger.busy_timeout(std::time::Duration::from_secs(20))?;
+        Ok(ledger)
+    };
+    ledger()?.execute_batch("CREATE TABLE kept AS SELECT * FROM events WHERE outcome = 6")?;
+    mend_the_prefix(&site)?;
+
+    ledger()?.execute_batch("UPDATE offsets SET handled_to = NULL")?;
+    site.run_once(&[])?.with(0)?;
+    let letters = || Ok::<_, anyhow::Error>(site.ledger()?.dead_letter_count()?);
+    ensure!(letters()? == 0, "its dead letter has no cause any more");
+
+    // As programs before this one left it: they kept both rows.
+    ledger()?.execute_batch("INSERT INTO events SELECT * FROM kept; DROP TABLE kept")?;
+    ensure!(letters()? == 1);
+    let (status, told, _) = site.dbb(&["dead-letters", "retry"], &["--reason", "unknown_prefix"])?;
+    ensure!(status == 0 && told.starts_with("1 to be tried again"), "{told}");
+    let ended = site.run_once(&[])?.with(0)?;
+    ensure!(!ended.text.contains("again and again"), "{}", ended.text);
+    ensure!(
+        site.count(|state| !state.is_settled())? == 0,
+        "its retry has no end"
+    );
+    Ok(())
+}
+
+/// Adds the prefix that is missing, and puts the file in its place.
+fn mend_the_prefix(site: &Site) -> Result<()> {
+    site.edit_config(|config| {
+        let elsewhere = "davs://elsewhere.example.org:443/rucio/butler_disk/";
+        let folder = site.path().join("rse/DEMO_BUTLER_DISK/");
+        let more = serde_json::json!({"from": elsewhere, "to": folder}).to_string();
+        config.replacen(
+            "\"DEMO_BUTLER_DISK\": {\"prefixes\": [",
+            &format!("\"DEMO_BUTLER_DISK\": {{\"prefixes\": [{more}, "),
+            1,
+        )
+    })?;
+    let letters = site.ledger()?.dead_letters(&Filter::default(), 10)?;
+    let away = letters
+        .iter()
+        .find(|row| row.reason.as_deref() == Some("unknown_prefix"))
+        .context("no unknown prefix")?;
+    let body: Value = serde_json::from_slice(away.body.as_deref().context("no event")?)?;
+    let path = body["payload"]["dst-url"]
+        .as_str()
+        .and_then(|url| url.split("/butler_disk/").nth(1))
+        .context("no path")?;
+    let bytes = body["payload"]["bytes"].as_u64().context("no size")?;
+    let path = site.path().join("rse/DEMO_BUTLER_DISK").join(path);
+    Ok(fs::write(path, vec![b' '; bytes as usize])?)
 }
 
 fn text(value: &Value, key: &str) -> String {

@@ -12,7 +12,12 @@ use dbb_tests::{
     books::Again,
     recording::{Publisher, create_topics},
 };
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn a_repository_that_is_down_waits_alone_and_costs_no_attempts() -> Result<()> {
@@ -20,10 +25,12 @@ fn a_repository_that_is_down_waits_alone_and_costs_no_attempts() -> Result<()> {
     let brokers = kafka.bootstrap();
     let http = format!("127.0.0.1:{}", free_port()?);
     let registry = postgres.create_database("outage")?;
-    let site = site(&format!(
+    let mut site = site(&format!(
         "--repositories main,prep --files 90 --faults none --late 0 --site OUT --kafka {brokers} --group-id out \
          --registry {registry} --http {http}"
     ))?;
+    // Nothing comes back by its timer: the repository is looked after without a request.
+    site.set("repositories.prep.patience.down_retry_s=3000");
     move_to_sqlite(&site, "main")?;
     let records = Recorded::of(&site)?;
     let mut topics = BTreeSet::new();
@@ -185,7 +192,7 @@ fn move_to_sqlite(site: &Site, name: &str) -> Result<()> {
 }
 
 #[test]
-fn of_two_programs_on_one_ledger_the_older_leaves_and_nothing_is_lost() -> Result<()> {
+fn of_two_programs_on_one_ledger_the_newer_is_refused_unless_it_was_told_to_take_over() -> Result<()> {
     let mut site = site("--files 60 --faults none --late 0 --zips 0 --event-files 3")?;
     site.set("source.log.follow=true");
     let folder = site.path().join("events");
@@ -200,11 +207,28 @@ fn of_two_programs_on_one_ledger_the_older_leaves_and_nothing_is_lost() -> Resul
     older.until("the first file is done", || {
         Ok(site.count(|state| state == State::Ingested)? > 10)
     })?;
-    let generation = site.ledger()?.holder()?.context("nobody holds the ledger")?.0;
+    let generation = site
+        .ledger()?
+        .holder()?
+        .context("nobody holds the ledger")?
+        .generation;
 
-    let mut newer = site.start(&[])?;
+    // It is not taken by accident: the other is named, and left alone.
+    let refused = site.start(&[])?.end()?.with(75)?;
+    let named = format!("process {} on host", older.id());
+    ensure!(
+        refused.text.contains(&named) && refused.text.contains("--take-over"),
+        "{}",
+        refused.text
+    );
+    ensure!(older.is_running(), "the older ended:\n{}", older.text());
+
+    let mut newer = site.start(&["--take-over"])?;
     newer.until("it holds the ledger", || {
-        Ok(site.ledger()?.holder()?.is_some_and(|(now, _)| now != generation))
+        Ok(site
+            .ledger()?
+            .holder()?
+            .is_some_and(|now| now.generation != generation))
     })?;
     // Both see these; only one may write.
     for (path, bytes) in &held {
@@ -225,5 +249,83 @@ fn of_two_programs_on_one_ledger_the_older_leaves_and_nothing_is_lost() -> Resul
     let expected = site.expected()?.totals.events;
     newer.until("all is done", || Ok(site.count(State::is_settled)? >= expected))?;
     newer.terminate()?.with(0)?;
+    site.prove(Again::Perhaps)
+}
+
+/// A supervisor starts it again at once: its predecessor holds the ledger, and is gone.
+#[test]
+fn who_starts_after_a_kill_takes_up_work_at_once() -> Result<()> {
+    const KILLS: usize = 3;
+    const IN_FLIGHT: usize = 8;
+    let mut site = site("--files 60 --faults none --late 0 --zips 0 --event-files 3")?;
+    site.set("source.log.follow=true");
+    site.set(format!("limits.max_in_flight_events={IN_FLIGHT}"));
+    for round in 0..KILLS {
+        let mut run = site.start(&[])?;
+        let begun = Instant::now();
+        let done = site.count(|_| true)?;
+        let (log, from) = (run.log().to_owned(), run.begin());
+        run.until("it holds the ledger", || {
+            let text = fs::read(&log)?;
+            Ok(String::from_utf8_lossy(&text[from..]).contains("holding the ledger"))
+        })?;
+        let took = begun.elapsed();
+        ensure!(
+            took < Duration::from_secs(5),
+            "it took {took:?} until it held the ledger in round {round}"
+        );
+        run.until("it works", || Ok(site.count(|_| true)? > done || round > 0))?;
+        ensure!(!run.text().contains("waiting for a moment"), "{}", run.text());
+        run.kill()?;
+    }
+    site.settle_after(Again::AtMost(KILLS * IN_FLIGHT))
+}
+
+/// Connections stay, bytes are taken, and nothing is answered: the program lives, and says who hangs.
+#[test]
+fn a_database_that_hangs_is_named_and_all_goes_on_when_it_does() -> Result<()> {
+    let mut postgres = Postgres::start()?;
+    let (ledger, registry) = (
+        postgres.create_database("ledger")?,
+        postgres.create_database("registry")?,
+    );
+    let http = format!("127.0.0.1:{}", free_port()?);
+    let mut site = site(&format!(
+        "--files 60 --faults none --late 0 --zips 0 --event-files 3 --ledger {ledger} --registry {registry} --http {http}"
+    ))?;
+    site.set("source.log.follow=true");
+    let later = site.path().join("events/0003.ndjson");
+    let held = fs::read(&later)?;
+    fs::remove_file(&later)?;
+    let mut run = site.start(&[])?;
+    run.until("the first files are done", || {
+        Ok(site.count(|state| state == State::Ingested)? > 10)
+    })?;
+    let frozen = postgres.freeze()?;
+    let begun = Instant::now();
+    fs::write(&later, held)?;
+    run.until("it says who hangs", || {
+        let readiness = get(&http, "/readyz")?;
+        Ok(readiness.starts_with("HTTP/1.1 503") && readiness.contains("ledger"))
+    })?;
+    println!("named after {:.1} s", begun.elapsed().as_secs_f64());
+    // Long enough for every call that was under way to be given up.
+    let wait = Duration::from_secs(30).saturating_sub(begun.elapsed());
+    std::thread::sleep(wait);
+    let liveness = get(&http, "/livez")?;
+    ensure!(liveness.starts_with("HTTP/1.1 200"), "{liveness}");
+    let told = run.text().matches("the ledger cannot be written").count();
+    ensure!(told <= 1, "the same was said {told} times:\n{}", run.text());
+    drop(frozen);
+    let begun = Instant::now();
+    let done = site.count(State::is_settled)?;
+    run.until("work goes on", || Ok(site.count(State::is_settled)? > done))?;
+    println!("went on after {:.1} s", begun.elapsed().as_secs_f64());
+    let expected = site.expected()?.totals.events;
+    run.until("all is done", || Ok(site.count(State::is_settled)? >= expected))?;
+    run.until("it is ready", || {
+        Ok(get(&http, "/readyz")?.starts_with("HTTP/1.1 200"))
+    })?;
+    run.terminate()?.with(0)?;
     site.prove(Again::Perhaps)
 }

@@ -143,11 +143,12 @@ fn ledger(config: &Config, ticks: &mut Ticks) {
             ticks.good(format!(
                 "ledger {url} opens: {megabytes:.1} MB, {dead_letters} dead letters"
             ));
-            if let Some((generation, who)) = holder {
-                let generation = generation.0;
+            if let Some(holder) = holder {
+                let (who, generation) = (&holder.who, holder.generation.0);
+                let how = if holder.has_ended { "last held" } else { "held" };
                 ticks.note(format!(
-                    "last taken by dbb {} on {}, process {}, at {} (generation {generation})",
-                    who.version, who.host, who.pid, who.started_at
+                    "{how} by dbb {} on {}, process {}, since {} (generation {generation})",
+                    who.version, who.host, who.process.pid, who.started_at
                 ));
             }
         }

@@ -3,19 +3,28 @@
 //! ```text
 //!   closed --an error that is not some file's--> open, all wait --a probe answers--> closed, those that waited are due
 //!                                                 ^  |
-//!                                                 \--/ from 1 to 30 seconds apart
+//!                                                 \--/ from 1 to 3 seconds apart, with requests or without
 //! ```
 
 use super::{ButlerSink, now};
 use crate::butler::{ButlerError, process::Worker, protocol::Ask, settle::unasked};
 use dbb_events::{Dependency, Outcome, Request, Settled};
-use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tracing::{debug, info, warn};
 
 /// Longest that a probe of a repository that was down may take.
 const PROBE: Duration = Duration::from_secs(15);
 /// Shortest and longest time between two probes.
-const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const PROBE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3));
+/// Between two tries to tell the ledger that the repository is back.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+/// How long a sink that has nothing to look after may be left alone.
+const AT_REST: Duration = Duration::from_secs(3600);
+/// A worker that has not started by then is said to hang: it has much to read.
+const START: Duration = Duration::from_secs(30);
 /// The circuit breaker, open.
 pub(super) struct Down {
     until: Instant,
@@ -28,7 +37,8 @@ impl ButlerSink {
         let worker = match self.worker.take() {
             Some(worker) => worker,
             None => {
-                let worker = Worker::start(&self.name, &self.settings)?;
+                let (name, settings) = (Arc::clone(&self.name), self.settings.clone());
+                let worker = self.asked(START, |_| Worker::start(&name, &settings))?;
                 self.stats.update(|stats| {
                     stats.worker_starts += 1;
                     stats.worker_id = Some(worker.id());
@@ -46,9 +56,10 @@ impl ButlerSink {
             None => {}
             Some(down) if Instant::now() < down.until => return Err(down.why.clone()),
             Some(_) => {
-                let probed = self
-                    .start_worker()
-                    .and_then(|worker| worker.ask(|id| Ask::Ping { id }, PROBE));
+                let probed = self.asked(super::SILENT, |sink| {
+                    sink.start_worker()
+                        .and_then(|worker| worker.ask(|id| Ask::Ping { id }, PROBE))
+                });
                 if let Err(error) = probed {
                     return Err(self.trip(&error));
                 }
@@ -62,6 +73,42 @@ impl ButlerSink {
             return Err(self.trip(&error));
         }
         Ok(())
+    }
+
+    /// Looks whether a repository that is down answers again, though nobody has a request for it; and makes what waits
+    /// for it due once it does.
+    pub fn probe(&mut self) {
+        if self
+            .down
+            .as_ref()
+            .is_some_and(|down| Instant::now() >= down.until)
+        {
+            // Why not is in the breaker.
+            let _ = self.ready();
+        }
+        if !self.came_back {
+            return;
+        }
+        match self.history.is_back(&self.name) {
+            Ok(rows) => {
+                self.came_back = false;
+                if rows > 0 {
+                    info!(repository = %self.name, rows, "what waited for the repository is due");
+                }
+            }
+            Err(problem) => {
+                debug!(repository = %self.name, problem, "the ledger does not know yet that it is back")
+            }
+        }
+    }
+
+    /// How long until [`ButlerSink::probe`] is to be called, if no request comes before.
+    pub fn probe_in(&self) -> Duration {
+        match &self.down {
+            Some(down) => down.until.saturating_duration_since(Instant::now()),
+            None if self.came_back => TELL_EVERY,
+            None => AT_REST,
+        }
     }
 
     /// Opens the circuit breaker.

@@ -33,7 +33,7 @@ use node::Node;
 use std::path::{Path, PathBuf};
 
 /// The keys of the first level.
-pub const SECTIONS: [&str; 20] = [
+pub const SECTIONS: [&str; 21] = [
     "source",
     "ledger",
     "rses",
@@ -49,6 +49,7 @@ pub const SECTIONS: [&str; 20] = [
     "workers",
     "cluster",
     "identify",
+    "instance",
     "limits",
     "shutdown",
     "http",

@@ -146,7 +146,7 @@ def members(uri: str) -> list[str]:
     """The UUIDs of the datasets in the zip at this URI, as its index has them; none if it is no such zip."""
     try:
         with ResourcePath(uri, forceDirectory=False).open("rb") as stream, zipfile.ZipFile(stream) as archive:
-            index = json.loads(archive.read(_INDEX))
+            index = json.loads(read_member(archive, _INDEX))
         return [str(uuid.UUID(key)) for key in index["refs"]["compact_refs"]]
     except Exception as error:
         LOG.info("%s is no zip that can be read: %s", uri, error)

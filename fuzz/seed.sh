@@ -23,4 +23,4 @@ printf '\003P\000\000\000\025\000select $1\000\000\001\000\000\000\027' > "$fram
 printf '\003B\000\000\000\024\000\000\000\001\000\001\000\001\000\000\000\002ab\000\000' > "$frames/bind"
 printf '\003E\000\000\000\011\000\000\000\000\144' > "$frames/execute"
 printf '\003D\000\000\000\006S\000' > "$frames/describe"
-printf 'dbb-cluster\000\000\000\000\002%032d\000\000\000\050%040d' 0 0 > "$greetings/unsigned"
+printf 'dbb-cluster\000\000\000\000\001%032d\000\000\000\050%040d' 0 0 > "$greetings/unsigned"

@@ -17,7 +17,7 @@ use sha2::Sha256;
 use std::io;
 
 /// What both begin with: a name and the version of this protocol.
-const MAGIC: [u8; 16] = *b"dbb-cluster\0\0\0\0\x02";
+const MAGIC: [u8; 16] = *b"dbb-cluster\0\0\0\0\x01";
 const NONCE: usize = 32;
 const SIGNATURE: usize = 32;
 /// Bytes of magic and nonce.

@@ -499,6 +499,16 @@ impl Metrics {
         self.questions.connections(by, more);
     }
 
+    /// So many SQL statements `more` run, or fewer when negative.
+    pub fn statements_running(&self, more: i64) {
+        self.questions.running(more);
+    }
+
+    /// So many SQL statements may be worked on at once.
+    pub fn statement_places(&self, most: usize) {
+        self.questions.places(i64::try_from(most).unwrap_or(i64::MAX));
+    }
+
     /// All numbers in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut page = String::new();

@@ -22,6 +22,8 @@ pub(super) struct Questions {
     connections: Family<Asker, Gauge>,
     rows: Family<Asker, Counter>,
     turned_away: Family<Ended, Counter>,
+    running: Gauge,
+    places: Gauge,
 }
 
 impl Default for Questions {
@@ -33,6 +35,8 @@ impl Default for Questions {
             connections: Family::default(),
             rows: Family::default(),
             turned_away: Family::default(),
+            running: Gauge::default(),
+            places: Gauge::default(),
         }
     }
 }
@@ -44,7 +48,7 @@ impl Questions {
             Form::Counter,
             &["by", "outcome"],
             "Questions about views, by `sql` or `http`, by how they ended: answered, wrong, refused, not_published, \
-             timed_out, too_many_rows, too_much_memory, cancelled, failed",
+             timed_out, too_many_rows, too_much_memory, too_complex, cancelled, panicked, failed",
             &self.statements,
         );
         to.add(
@@ -93,6 +97,20 @@ impl Questions {
              place: please report it",
             panics::caught(),
         );
+        to.add(
+            ("running_statements", ""),
+            Form::Gauge,
+            &[],
+            "SQL statements that are planned, computed or sent now",
+            &self.running,
+        );
+        to.add(
+            ("statement_places", ""),
+            Form::Gauge,
+            &[],
+            "SQL statements that may be worked on at once, `sql.threads`: with as many running, further ones wait",
+            &self.places,
+        );
     }
 
     pub(super) fn turned_away(&self, by: &'static str, outcome: &'static str) {
@@ -112,5 +130,13 @@ impl Questions {
 
     pub(super) fn connections(&self, by: &'static str, more: i64) {
         self.connections.get_or_create(&Asker { by }).inc_by(more);
+    }
+
+    pub(super) fn running(&self, more: i64) {
+        self.running.inc_by(more);
+    }
+
+    pub(super) fn places(&self, most: i64) {
+        self.places.set(most);
     }
 }

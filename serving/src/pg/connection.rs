@@ -18,6 +18,7 @@ use super::{
 use crate::{
     doors::{self, Reason},
     lobby::{Left, Seat},
+    sql::Connected,
 };
 use async_trait::async_trait;
 use futures::SinkExt;
@@ -34,6 +35,7 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
+    os::fd::AsFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -83,16 +85,23 @@ impl CancelHandler for Cancels {
 struct Listed {
     door: Arc<Door>,
     pid: i32,
+    _connected: Connected,
 }
 
 impl Listed {
-    fn new(door: &Arc<Door>, socket: &Socket, cancel: watch::Sender<u64>) -> Self {
+    fn new(
+        door: &Arc<Door>,
+        socket: &Socket,
+        its_end: std::net::TcpStream,
+        cancel: watch::Sender<u64>,
+    ) -> Self {
         let (pid, key) = socket.pid_and_secret_key();
         door.cancels.lock().insert(pid, (key, cancel));
         door.metrics.connections(DOOR, 1);
         Self {
             door: Arc::clone(door),
             pid,
+            _connected: door.engine.running().connect(pid, its_end),
         }
     }
 }
@@ -160,7 +169,8 @@ pub(super) async fn serve(stream: TcpStream, from: IpAddr, door: Arc<Door>, seat
     let Some(mut socket) = socket else {
         return Ok(());
     };
-    let _listed = Listed::new(&door, &socket, cancel);
+    let its_end = std::net::TcpStream::from(twin.as_fd().try_clone_to_owned()?);
+    let _listed = Listed::new(&door, &socket, its_end, cancel);
     lower_case_names(&mut socket);
     loop {
         let Some(message) = next_of_idle(&mut reader, &mut socket, &door).await else {

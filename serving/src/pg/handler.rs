@@ -1,20 +1,24 @@
 //! One connection's statements, in both protocols: as text, or parsed, bound and executed.
 //!
 //! ```text
-//!   Query ---------------------------> allowed --> answered --> rows, as they are made
-//!   Parse --> planned over no rows       |
-//!   Bind, Execute --> parameters --------+
+//!   Query -----------------------------------> allowed --> answered --> rows, as they are made
+//!   Parse --> planned over no rows, described    |
+//!   Bind, Execute --> parameters ----------------+
 //! ```
 //!
 //! A prepared statement is planned again each time it is executed, for it is another epoch then.
 
 use super::{DOOR, parameters, words};
 use crate::panics;
-use crate::sql::{Allowed, Answer, Asked, Engine, Planned, SqlError};
-use arrow::datatypes::{DataType, Schema};
+use crate::sql::{Allowed, Answer, Asked, Encode, Engine, SqlError, Who};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
-    common::tree_node::{TreeNode, TreeNodeRecursion},
+    common::{
+        ParamValues,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
+    execution::memory_pool::MemoryReservation,
     logical_expr::{Expr, LogicalPlan},
     prelude::SessionContext,
     sql::sqlparser::ast::Statement,
@@ -28,7 +32,7 @@ use datafusion_postgres::{
 use futures::{Sink, SinkExt, StreamExt};
 use pgwire::{
     api::{
-        ClientInfo, ClientPortalStore, PgWireConnectionState, Type,
+        ClientInfo, ClientPortalStore, METADATA_USER, PgWireConnectionState, Type,
         portal::{Format, Portal, PortalExecutionState},
         query::{ExtendedQueryHandler, SimpleQueryHandler},
         results::{FieldInfo, QueryResponse, Response, Tag},
@@ -38,24 +42,65 @@ use pgwire::{
     error::{ErrorInfo, PgWireError, PgWireResult},
     messages::{
         PgWireBackendMessage,
+        data::DataRow,
         extendedquery::{Bind, BindComplete, Execute, PortalSuspended},
         response::EmptyQueryResponse,
     },
     types::format::FormatOptions,
 };
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::sync::watch;
 
 /// The name of a statement or portal that has none.
 const UNNAMED: &str = pgwire::api::DEFAULT_NAME;
+/// Most statements that one connection may have prepared.
+const PREPARED: usize = 256;
+/// Most portals with names that it may have open.
+const PORTALS: usize = 64;
+/// What is known of a prepared statement takes about so much, in bytes, and as much for each of its columns.
+const DESCRIPTION: usize = 512;
 
-/// A statement that a client has prepared.
+/// A statement that a client has prepared: its words, and what they were found to be.
+///
+/// No plan is kept: it would be of another epoch by the time it is executed, and of many times the size.
 #[derive(Debug, Clone)]
 pub(super) enum Prepared {
-    Query(Arc<Planned>),
+    Query(Arc<Described>),
     Setting(Statement),
     Transaction(Statement),
     Nothing(&'static str),
+}
+
+/// A query that a client has prepared.
+#[derive(Debug)]
+pub(super) struct Described {
+    sql: String,
+    columns: Schema,
+    /// What the values are here, where that is known, in their order.
+    known: Vec<Option<DataType>>,
+    /// What they are to the client.
+    wire: Vec<Type>,
+    _place: Place,
+}
+
+/// A place among the statements of a connection, and the memory that it takes.
+#[derive(Debug)]
+struct Place {
+    taken: Arc<AtomicUsize>,
+    _memory: MemoryReservation,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What one connection does with statements.
@@ -63,6 +108,8 @@ pub(super) struct Handler {
     engine: Engine,
     cancel: watch::Receiver<u64>,
     types: Arc<Types>,
+    prepared: Arc<AtomicUsize>,
+    portals: Mutex<BTreeSet<String>>,
 }
 
 /// What PostgreSQL calls the types of parameters; the rules for that are the library's.
@@ -74,9 +121,9 @@ impl Types {
         Self(ExtendedQueryHandler::query_parser(&service))
     }
 
-    fn of_parameters(&self, planned: &Planned) -> PgWireResult<Vec<Type>> {
-        let known = Some((planned.statement.clone(), planned.plan.clone()));
-        self.0.get_parameter_types(&(String::new(), known))
+    fn of_parameters(&self, planned: &(Statement, LogicalPlan)) -> PgWireResult<Vec<Type>> {
+        self.0
+            .get_parameter_types(&(String::new(), Some(planned.clone())))
     }
 }
 
@@ -100,34 +147,103 @@ impl Handler {
             engine,
             cancel,
             types,
+            prepared: Arc::default(),
+            portals: Mutex::default(),
         }
     }
 
-    fn ask(&self, client: &impl ClientInfo) -> Asked {
+    fn ask(&self, client: &impl ClientInfo, sql: &str) -> Asked {
         let mut cancel = self.cancel.clone();
         // What was called off before is another statement.
         cancel.mark_unchanged();
-        self.engine.ask(words::statement_timeout(client), Some(cancel))
+        let user = client.metadata().get(METADATA_USER).map_or("", String::as_str);
+        let who = Who {
+            pid: client.pid_and_secret_key().0,
+            user: user.into(),
+        };
+        self.engine
+            .ask(words::statement_timeout(client), Some(cancel), who, sql)
+    }
+
+    /// A place for one more prepared statement of so many bytes.
+    fn place(&self, bytes: usize) -> Result<Place, SqlError> {
+        let memory = self.engine.reserve("prepared", bytes)?;
+        let taken = Arc::clone(&self.prepared);
+        // Given back when it is dropped, also here.
+        let before = taken.fetch_add(1, Ordering::Relaxed);
+        let place = Place {
+            taken,
+            _memory: memory,
+        };
+        if before >= PREPARED {
+            return Err(SqlError::TooComplex {
+                state: "54000",
+                message: format!(
+                    "this connection has {PREPARED} prepared statements, and may not have more: close some (`deallocate all` \
+                     does nothing here; drivers close what they do not use)"
+                ),
+            });
+        }
+        Ok(place)
+    }
+
+    /// Whether one more portal of this name may be open.
+    fn may_open<S: PortalStore>(&self, name: &str, store: &S) -> PgWireResult<()> {
+        if name == UNNAMED {
+            return Ok(());
+        }
+        let mut portals = self.portals.lock().unwrap_or_else(PoisonError::into_inner);
+        if portals.len() >= PORTALS && !portals.contains(name) {
+            portals.retain(|open| store.get_portal(open).is_some());
+        }
+        if portals.len() >= PORTALS && !portals.contains(name) {
+            return Err(told(SqlError::TooComplex {
+                state: "54000",
+                message: format!(
+                    "this connection has {PORTALS} open portals, and may not have more: close some"
+                ),
+            }));
+        }
+        portals.insert(name.to_owned());
+        Ok(())
     }
 }
 
-/// The rows of `answer` as the client wants them.
-fn rows(answer: Answer, format: &Format, client: &impl ClientInfo) -> PgWireResult<Response> {
-    let options = Arc::new(FormatOptions::from_client_metadata(client.metadata()));
+impl From<SqlError> for PgWireError {
+    fn from(error: SqlError) -> Self {
+        told(error)
+    }
+}
+
+/// Makes rows of batches.
+type EncodeRows = Encode<PgWireResult<DataRow>>;
+
+/// How rows are made for the client, and what is told of them.
+fn encoder(
+    schema: &SchemaRef,
+    format: &Format,
+    options: &Arc<FormatOptions>,
+) -> PgWireResult<(Arc<Vec<FieldInfo>>, EncodeRows)> {
     let fields = Arc::new(arrow_schema_to_pg_fields(
-        &answer.schema(),
+        schema,
         format,
-        Some(options),
+        Some(Arc::clone(options)),
     )?);
     let encoded = Arc::clone(&fields);
-    let rows = answer.flat_map(move |batch| {
-        let rows: Box<dyn Iterator<Item = _> + Send> = match batch {
-            Ok(batch) => encode_recordbatch(Arc::clone(&encoded), batch),
-            Err(error) => Box::new(std::iter::once(Err(told(error)))),
-        };
-        futures::stream::iter(rows)
+    let encode: EncodeRows = Box::new(move |batch| {
+        let rows = encode_recordbatch(Arc::clone(&encoded), batch);
+        Box::new(rows.map(|row| {
+            let bytes = row.as_ref().map_or(0, |row| row.data.len());
+            (row, bytes)
+        }))
     });
-    Ok(Response::Query(QueryResponse::new(fields, rows)))
+    Ok((fields, encode))
+}
+
+/// The rows of `answer`.
+fn rows(answer: Answer<PgWireResult<DataRow>>, fields: Arc<Vec<FieldInfo>>) -> Response {
+    let rows = answer.map(|row| row.map_err(told).and_then(|row| row));
+    Response::Query(QueryResponse::new(fields, rows))
 }
 
 #[async_trait]
@@ -139,7 +255,7 @@ impl SimpleQueryHandler for Handler {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let asked = self.ask(client);
+        let asked = self.ask(client, query);
         // All are looked at before the first is run.
         let statements = self.engine.parse(query, &asked).await.map_err(told)?;
         if statements.is_empty() {
@@ -152,8 +268,8 @@ impl SimpleQueryHandler for Handler {
             }
             responses.push(match statement {
                 Allowed::Query(statement) => {
-                    let answer = self.engine.answer(statement, None, &asked).await.map_err(told)?;
-                    rows(answer, &Format::UnifiedText, client)?
+                    self.answer(client, statement, None, &asked, &Format::UnifiedText)
+                        .await?
                 }
                 Allowed::Setting(statement) => {
                     words::setting(client, &statement, &Format::UnifiedText).await?
@@ -164,6 +280,16 @@ impl SimpleQueryHandler for Handler {
         }
         Ok(responses)
     }
+}
+
+/// What a statement thread has found a statement to be.
+enum Found {
+    Query {
+        columns: Schema,
+        known: Vec<Option<DataType>>,
+        wire: Vec<Type>,
+    },
+    Other(Box<Allowed>),
 }
 
 /// Parses for one connection.
@@ -178,32 +304,52 @@ impl QueryParser for Preparer {
         C: ClientInfo + Unpin + Send + Sync,
     {
         let handler = &self.0;
-        let asked = handler.ask(client);
-        let mut statements = handler.engine.parse(sql, &asked).await.map_err(told)?;
-        let Some(statement) = statements.pop() else {
+        let asked = handler.ask(client, sql);
+        let types = Arc::clone(&handler.types);
+        let described = handler.engine.describe(sql, &asked, move |statement, planned| {
+            Ok(match (statement, planned) {
+                (Allowed::Query(_), Some(planned)) => Found::Query {
+                    columns: planned.1.schema().as_arrow().clone(),
+                    known: parameter_types(&planned.1)?,
+                    wire: types
+                        .of_parameters(planned)
+                        .map_err(|error| SqlError::Failed(error.to_string()))?,
+                },
+                (other, _) => Found::Other(Box::new(other)),
+            })
+        });
+        let Some(found) = described.await? else {
             return Ok(None);
         };
-        if !statements.is_empty() {
-            let several = "several statements cannot be prepared as one; prepare one at a time";
-            return Err(told(SqlError::Syntax(several.into())));
-        }
-        if !matches!(statement, Allowed::Transaction(_)) {
+        if !matches!(&found, Found::Other(other) if matches!(**other, Allowed::Transaction(_))) {
             words::not_aborted(client)?;
         }
-        Ok(Some(match statement {
-            Allowed::Query(statement) => {
-                let planned = handler.engine.plan(statement, &asked).await.map_err(told)?;
-                Prepared::Query(Arc::new(planned))
+        Ok(Some(match found {
+            Found::Query { columns, known, wire } => {
+                let parts = 1 + columns.fields().len() + wire.len();
+                let bytes = sql.len() + DESCRIPTION * parts;
+                Prepared::Query(Arc::new(Described {
+                    sql: sql.to_owned(),
+                    columns,
+                    known,
+                    wire,
+                    _place: handler.place(bytes)?,
+                }))
             }
-            Allowed::Setting(statement) => Prepared::Setting(statement),
-            Allowed::Transaction(statement) => Prepared::Transaction(statement),
-            Allowed::Nothing(tag) => Prepared::Nothing(tag),
+            Found::Other(other) => match *other {
+                Allowed::Setting(statement) => Prepared::Setting(statement),
+                Allowed::Transaction(statement) => Prepared::Transaction(statement),
+                Allowed::Nothing(tag) => Prepared::Nothing(tag),
+                Allowed::Query(_) => {
+                    return Err(told(SqlError::Failed("the statement has no plan".into())));
+                }
+            },
         }))
     }
 
     fn get_parameter_types(&self, prepared: &Prepared) -> PgWireResult<Vec<Type>> {
         match prepared {
-            Prepared::Query(planned) => self.0.types.of_parameters(planned),
+            Prepared::Query(described) => Ok(described.wire.clone()),
             _ => Ok(Vec::new()),
         }
     }
@@ -222,7 +368,7 @@ impl QueryParser for Preparer {
 
 fn columns(prepared: &Prepared) -> Schema {
     match prepared {
-        Prepared::Query(planned) => planned.plan.schema().as_arrow().clone(),
+        Prepared::Query(described) => described.columns.clone(),
         Prepared::Setting(statement) => words::columns(statement),
         Prepared::Transaction(_) | Prepared::Nothing(_) => Schema::empty(),
     }
@@ -239,11 +385,10 @@ fn fits(format: &Format, count: usize) -> PgWireResult<()> {
 }
 
 /// What is known of the types of the parameters, in their order.
-fn parameter_types(plan: &LogicalPlan) -> PgWireResult<Vec<Option<DataType>>> {
-    let wrong = |error: datafusion::error::DataFusionError| told(error.into());
+fn parameter_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>, SqlError> {
     let mut types: BTreeMap<u32, Option<DataType>> = BTreeMap::new();
     let number = |id: &str| id.trim_start_matches('$').parse().unwrap_or(u32::MAX);
-    for (id, known) in plan.get_parameter_types().map_err(wrong)? {
+    for (id, known) in plan.get_parameter_types()? {
         types.insert(number(&id), known);
     }
     // `$1::bigint` says what it is.
@@ -259,12 +404,30 @@ fn parameter_types(plan: &LogicalPlan) -> PgWireResult<Vec<Option<DataType>>> {
                 Ok(TreeNodeRecursion::Continue)
             })
         })
-    })
-    .map_err(wrong)?;
+    })?;
     Ok(types.into_values().collect())
 }
 
 impl Handler {
+    async fn answer(
+        &self,
+        client: &impl ClientInfo,
+        statement: Statement,
+        parameters: Option<ParamValues>,
+        asked: &Asked,
+        format: &Format,
+    ) -> PgWireResult<Response> {
+        let options = Arc::new(FormatOptions::from_client_metadata(client.metadata()));
+        let mut fields = None;
+        let encode = |schema: &SchemaRef| {
+            let (told, encode) = encoder(schema, format, &options)?;
+            fields = Some(told);
+            Ok::<_, PgWireError>(encode)
+        };
+        let answer = self.engine.answer(statement, parameters, asked, encode).await?;
+        Ok(rows(answer, fields.unwrap_or_default()))
+    }
+
     async fn execute<C>(&self, client: &mut C, portal: &Portal<Prepared>) -> PgWireResult<Response>
     where
         C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -276,11 +439,9 @@ impl Handler {
             words::not_aborted(client)?;
         }
         match prepared {
-            Prepared::Query(planned) => {
-                let known = parameter_types(&planned.plan)?;
-                let known: Vec<Option<&DataType>> = known.iter().map(Option::as_ref).collect();
-                let wire = self.types.of_parameters(planned)?;
-                let wire: Vec<Option<&Type>> = wire.iter().map(Some).collect();
+            Prepared::Query(described) => {
+                let known: Vec<Option<&DataType>> = described.known.iter().map(Option::as_ref).collect();
+                let wire: Vec<Option<&Type>> = described.wire.iter().map(Some).collect();
                 let parameters = match portal.parameter_len() {
                     0 => None,
                     // What these values can still be is for the library to say, which is not always able to.
@@ -291,14 +452,19 @@ impl Handler {
                         .map_err(|panicked| told(SqlError::Failed(panicked.to_string())))??,
                     ),
                 };
-                let asked = self.ask(client);
-                let statement = planned.statement.clone();
-                let answer = self
-                    .engine
-                    .answer(statement, parameters, &asked)
-                    .await
-                    .map_err(told)?;
-                rows(answer, &portal.result_column_format, client)
+                let asked = self.ask(client, &described.sql);
+                let mut statements = self.engine.parse(&described.sql, &asked).await?;
+                let Some(Allowed::Query(statement)) = statements.pop() else {
+                    return Err(told(SqlError::Failed("what was prepared is no query".into())));
+                };
+                self.answer(
+                    client,
+                    statement,
+                    parameters,
+                    &asked,
+                    &portal.result_column_format,
+                )
+                .await
             }
             Prepared::Setting(statement) => {
                 words::setting(client, statement, &portal.result_column_format).await
@@ -353,10 +519,12 @@ impl ExtendedQueryHandler for Extended {
                     ));
                 }
                 parameters::judge(&portal, &wanted)?;
+                self.handler.may_open(&portal.name, client.portal_store())?;
                 client.portal_store().put_portal(Arc::new(portal));
             }
             Some(Entry::Empty) => {
                 let portal = message.portal_name.as_deref().unwrap_or(UNNAMED);
+                self.handler.may_open(portal, client.portal_store())?;
                 client.portal_store().put_empty_portal(portal);
             }
             None => return Err(PgWireError::StatementNotFound(name.to_owned())),

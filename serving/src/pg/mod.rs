@@ -47,7 +47,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 const SEATS: usize = 128;
 /// What this door is called in metrics and logs.
 const DOOR: &str = "sql";
-/// Threads that plan statements and wait for replicas, at most.
+/// Threads that take connections, say who is there, carry rows and keep the time: none of them does what a statement asks.
+const DOOR_THREADS: usize = 2;
+/// Their stacks, in bytes.
+const DOOR_STACK: usize = 16 << 20;
+/// Threads that wait for replicas, at most.
 const BLOCKING_THREADS: usize = 64;
 
 /// What all connections share.
@@ -122,14 +126,11 @@ pub fn serve(
     let address = listener.local_addr().map_err(bind)?;
     listener.set_nonblocking(true).map_err(bind)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(usize::from(settings.threads.max(1)))
+        .worker_threads(DOOR_THREADS)
+        .thread_stack_size(DOOR_STACK)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("sql")
         .on_thread_start(|| panics::mark_thread(DOOR))
-        // A statement computes for many milliseconds at a time: after each of them sockets and timers are looked at,
-        // or calling it off would wait for dozens.
-        .event_interval(1)
-        .global_queue_interval(1)
         .enable_all()
         .build()
         .map_err(ServeError::Thread)?;

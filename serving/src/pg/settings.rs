@@ -38,9 +38,12 @@ pub struct SqlSettings {
     /// Most memory of all statements together, in MiB.
     #[schemars(range(min = 1))]
     pub memory_mib: u32,
-    /// Threads that run statements, 1 to 64. A statement has one.
-    #[schemars(range(min = 1, max = 64))]
+    /// Statements that are worked on at once, 1 to 1000, each by a thread of its own and at a lower priority than the
+    /// dataflow; further ones wait for their turn. Few save processors, and let few long statements keep short ones waiting.
+    #[schemars(range(min = 1, max = 1000))]
     pub threads: u16,
+    /// A statement that takes longer, its rows included, is in the log, in milliseconds; none, when it is 0.
+    pub log_slower_than_ms: u64,
 }
 
 impl Default for SqlSettings {
@@ -56,7 +59,8 @@ impl Default for SqlSettings {
             max_rows: 10_000_000,
             statement_memory_mib: 256,
             memory_mib: 512,
-            threads: 2,
+            threads: 64,
+            log_slower_than_ms: 5_000,
         }
     }
 }
@@ -79,6 +83,8 @@ impl SqlSettings {
             rows: self.max_rows,
             memory_bytes: bytes(self.statement_memory_mib),
             all_memory_bytes: bytes(self.memory_mib),
+            threads: usize::from(self.threads.max(1)),
+            slow: (self.log_slower_than_ms > 0).then(|| Duration::from_millis(self.log_slower_than_ms)),
         }
     }
 }

@@ -52,6 +52,19 @@ pub enum SqlError {
         "the statement needs more memory than it may have; ask for less, or raise `statement_memory_mib` and `memory_mib`: {0}"
     )]
     TooMuchMemory(String),
+    /// It is too long or too deep to be planned.
+    #[error("{message}")]
+    TooComplex {
+        /// The SQLSTATE.
+        state: &'static str,
+        /// Which limit it is beyond.
+        message: String,
+    },
+    /// A library failed over it in a way that it does not say.
+    #[error(
+        "the statement cannot be answered: a function or operator in it failed ({0}); ask in another way"
+    )]
+    Panicked(String),
     /// Another process of the cluster has some of the rows, and does not give them.
     #[error(transparent)]
     Unread(#[from] Unread),
@@ -73,7 +86,8 @@ impl SqlError {
             Self::TooManyRows { .. } => "54000",
             Self::TooMuchMemory(_) => "53200",
             Self::Unread(_) => "58030",
-            Self::Failed(_) => "XX000",
+            Self::TooComplex { state, .. } => state,
+            Self::Failed(_) | Self::Panicked(_) => "XX000",
         }
     }
 
@@ -87,6 +101,8 @@ impl SqlError {
             Self::Cancelled => "cancelled",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::TooMuchMemory(_) => "too_much_memory",
+            Self::TooComplex { .. } => "too_complex",
+            Self::Panicked(_) => "panicked",
             Self::Unread(_) | Self::Failed(_) => "failed",
         }
     }

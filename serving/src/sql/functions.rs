@@ -1,8 +1,9 @@
 //! Functions of PostgreSQL that clients call to find their way, and that nobody else brings.
 
+use super::{running::Running, watch};
 use arrow::{
-    array::{ArrayRef, StringArray, cast::AsArray, new_null_array},
-    datatypes::DataType,
+    array::{ArrayRef, BooleanArray, StringArray, cast::AsArray, new_null_array},
+    datatypes::{DataType, Int64Type},
 };
 use datafusion::{
     error::Result,
@@ -15,8 +16,17 @@ use std::sync::Arc;
 pub(crate) const SERVER_VERSION: &str = "15.0";
 
 /// All of them.
-pub(super) fn all() -> Vec<ScalarUDF> {
+pub(super) fn all(running: &Arc<Running>) -> Vec<ScalarUDF> {
     vec![
+        create_udf(
+            "pg_backend_pid",
+            Vec::new(),
+            DataType::Int32,
+            Volatility::Stable,
+            Arc::new(|_| Ok(ColumnarValue::Scalar(ScalarValue::Int32(Some(watch::pid()))))),
+        ),
+        told("pg_cancel_backend", running, Running::cancel),
+        told("pg_terminate_backend", running, Running::terminate),
         create_udf(
             "version",
             Vec::new(),
@@ -70,6 +80,32 @@ fn current_setting(arguments: &[ColumnarValue]) -> Result<ColumnarValue> {
         return Ok(ColumnarValue::Scalar(value));
     }
     Ok(ColumnarValue::Array(Arc::new(values) as ArrayRef))
+}
+
+/// A function that tells connections, by their numbers, what to do; true where there is such a connection.
+fn told(name: &str, running: &Arc<Running>, tell: fn(&Running, i32) -> bool) -> ScalarUDF {
+    let running = Arc::clone(running);
+    let answer = move |arguments: &[ColumnarValue]| {
+        let pids = ColumnarValue::values_to_arrays(arguments)?;
+        let told: BooleanArray = pids[0]
+            .as_primitive::<Int64Type>()
+            .iter()
+            .map(|pid| pid.map(|pid| i32::try_from(pid).is_ok_and(|pid| tell(&running, pid))))
+            .collect();
+        if matches!(arguments, [ColumnarValue::Scalar(_)]) {
+            let told = ScalarValue::try_from_array(&told, 0)?;
+            return Ok(ColumnarValue::Scalar(told));
+        }
+        Ok(ColumnarValue::Array(Arc::new(told) as ArrayRef))
+    };
+    create_udf(
+        name,
+        vec![DataType::Int64],
+        DataType::Boolean,
+        // What it does must be done once for each row, and not while it is planned.
+        Volatility::Volatile,
+        Arc::new(answer),
+    )
 }
 
 fn nothing(name: &str, arguments: Vec<DataType>) -> ScalarUDF {

@@ -1,6 +1,9 @@
 //! What a statement is planned in: the functions and catalogue tables, which stay, and one epoch's views, which do not.
 
-use super::{SqlError, as_of::AsOf, functions, tables::Pinned};
+use super::{
+    SqlError, as_of::AsOf, functions, guarded::Guarded, running::Running, statements::Statements,
+    tables::Pinned, watched::BATCH_ROWS,
+};
 use crate::Offered;
 use datafusion::{
     catalog::{
@@ -9,7 +12,7 @@ use datafusion::{
     },
     config::Dialect,
     error::Result,
-    execution::{SessionState, SessionStateBuilder, context::SessionContext},
+    execution::{SessionState, SessionStateBuilder, context::SessionContext, registry::FunctionRegistry},
     prelude::SessionConfig,
 };
 use datafusion_postgres::datafusion_pg_catalog::{
@@ -25,22 +28,6 @@ const PUBLIC: &str = "public";
 /// The schema of PostgreSQL's catalogue.
 const PG_CATALOG: &str = "pg_catalog";
 
-/// Functions whose result may be of any length whatever they are given: their memory is nobody's account.
-const UNBOUNDED: [&str; 12] = [
-    "repeat",
-    "lpad",
-    "rpad",
-    "array_repeat",
-    "list_repeat",
-    "array_resize",
-    "list_resize",
-    "range",
-    "generate_series",
-    "array_pad",
-    "list_pad",
-    "gen_series",
-];
-
 /// Made once; each statement has a copy with its own epoch.
 pub(super) struct Sessions {
     template: SessionState,
@@ -49,15 +36,16 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// For these views.
-    pub(super) fn new(offered: Arc<[Offered]>) -> Result<Self, SqlError> {
+    /// For these views, and the statements that run.
+    pub(super) fn new(offered: Arc<[Offered]>, running: Arc<Running>) -> Result<Self, SqlError> {
         let views = catalog_list(pinned(None, &offered), None)?;
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(DATABASE, PUBLIC)
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             // One statement is one thread's work: several run beside each other, and beside the dataflow.
-            .with_target_partitions(1);
+            .with_target_partitions(1)
+            .with_batch_size(BATCH_ROWS);
         let options = config.options_mut();
         options.sql_parser.dialect = Dialect::PostgreSQL;
         options.execution.enable_recursive_ctes = false;
@@ -67,18 +55,21 @@ impl Sessions {
             .build();
         let context = SessionContext::new_with_state(state);
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|error| SqlError::from(*error))?;
-        for function in functions::all() {
+        for function in functions::all(&running) {
             context.register_udf(function);
         }
-        for name in UNBOUNDED {
-            context.deregister_udf(name);
+        context.register_udtf("statements", Arc::new(Statements(running)));
+        let mut template = context.state();
+        let all: Vec<_> = template.scalar_functions().values().cloned().collect();
+        for function in all {
+            template.register_udf(Guarded::of(function))?;
         }
         let pg_catalog = views
             .catalog(DATABASE)
             .and_then(|database| database.schema(PG_CATALOG))
             .ok_or_else(|| SqlError::Failed("there is no catalogue".into()))?;
         Ok(Self {
-            template: context.state(),
+            template,
             pg_catalog,
             offered,
         })

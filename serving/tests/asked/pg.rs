@@ -3,6 +3,7 @@
 mod conversations;
 mod doors;
 mod frames;
+mod hostile;
 mod limits;
 mod raw;
 

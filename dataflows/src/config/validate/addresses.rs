@@ -55,7 +55,7 @@ impl Check<'_> {
                 u64::MAX,
             ),
             ("memory_mib", u64::from(sql.memory_mib), u64::MAX),
-            ("threads", u64::from(sql.threads), 64),
+            ("threads", u64::from(sql.threads), 1000),
         ];
         for (key, value, most) in ranges {
             if value == 0 || value > most {

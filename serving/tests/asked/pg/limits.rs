@@ -151,3 +151,140 @@ fn what_a_client_asked_ends_when_it_goes_away() {
     let made = table.made.load(Ordering::SeqCst);
     assert!(made < 10_000, "{made}");
 }
+
+#[test]
+fn statements_are_shown_and_called_off_by_the_number_of_their_connection() {
+    let (table, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut looks = Client::connect(&server, "user=looker");
+    for (ends, code) in [
+        ("pg_cancel_backend", Some("57014")),
+        ("pg_terminate_backend", None),
+    ] {
+        let mut asks = Client::connect(&server, "user=asker");
+        let pid: i32 = asks.query_one("select pg_backend_pid()", &[]).unwrap().get(0);
+        let asking =
+            std::thread::spawn(move || asks.query("select  count(n)\nfrom numbers", &[]).unwrap_err());
+        let shown = "select pid, state from statements() where \"user\" = 'asker' and statement = 'select count(n) from numbers'";
+        // Before that it was planned, and had ended once.
+        wait_for(|| table.made.swap(0, Ordering::SeqCst) > 0);
+        let mut rows = Vec::new();
+        while rows.is_empty() {
+            rows = looks.query(shown, &[]).unwrap();
+        }
+        assert_eq!(
+            (rows[0].get::<_, i32>(0), rows[0].get::<_, &str>(1)),
+            (pid, "working")
+        );
+        let end = format!("select {ends}({pid}), {ends}(1)");
+        let told = looks.query_one(&end, &[]).unwrap();
+        assert_eq!((told.get::<_, bool>(0), told.get::<_, bool>(1)), (true, false));
+        let error = asking.join().unwrap();
+        assert_eq!(
+            error.code().map(postgres::error::SqlState::code),
+            code,
+            "{ends}: {error:?}"
+        );
+    }
+    let mine = looks.query("select \"user\" from statements()", &[]).unwrap();
+    assert_eq!(
+        mine.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>(),
+        ["looker"]
+    );
+}
+
+#[test]
+fn a_panic_of_a_library_is_the_error_of_its_statement() {
+    let (_, epochs) = numbers(10);
+    let metrics = Metrics::default();
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        metrics.clone(),
+    );
+    let mut client = Client::connect(&server, "");
+    for sql in [
+        "select row(0.1::decimal(38,30))",
+        "select list_push_front(99999999999999999999999999999999999999::decimal(38,0), make_array())",
+    ] {
+        let error = client.simple_query(sql).map(|_| ()).unwrap_err();
+        let told = error.as_db_error().unwrap();
+        assert_eq!(told.code().code(), "XX000", "{sql}: {told}");
+        assert_eq!(client.query("select 1", &[]).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn prepared_statements_have_a_limit_and_are_given_back() {
+    let (_, epochs) = numbers(10);
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    let mut prepared = Vec::new();
+    let error = loop {
+        match client.prepare("select n from numbers where n > $1") {
+            Ok(statement) => prepared.push(statement),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code().unwrap().code(), "54000", "{error:?}");
+    assert!((200..=256).contains(&prepared.len()), "{}", prepared.len());
+    prepared.clear();
+    client.simple_query("select 1").unwrap();
+    client.prepare("select n from numbers where n > $1").unwrap();
+}
+
+#[test]
+fn the_longest_and_deepest_statements_that_may_be_asked_are_answered() {
+    let (_, epochs) = numbers(10);
+    let server = start(
+        SqlSettings::default(),
+        epochs,
+        vec![offered("numbers")],
+        Metrics::default(),
+    );
+    let mut client = Client::connect(&server, "");
+    for sql in [
+        format!("select {}1", "1+".repeat(590)),
+        format!("select 1{}", "::bigint".repeat(290)),
+        format!("select {}true", "not ".repeat(40)),
+        format!("select {}1{}", "(".repeat(29), ")".repeat(29)),
+        format!("select {}1{}", "abs(".repeat(29), ")".repeat(29)),
+        format!(
+            "select count(*) from numbers where {}n = 5",
+            "n = 3 or ".repeat(290)
+        ),
+        format!("select count(*) from numbers where n in ({}1)", "7,".repeat(5000)),
+        format!("select 1{}", " union all select 1".repeat(99)),
+        format!(
+            "select count(*) from numbers a{}",
+            " join numbers using (n)".repeat(40)
+        ),
+    ] {
+        if let Err(error) = client.simple_query(&sql) {
+            // The parser has a limit of its own on what is nested, which is well below.
+            let error = error.as_db_error().unwrap();
+            assert!(
+                ["54001", "42601", "57014"].contains(&error.code().code()),
+                "{}: {error}",
+                &sql[..60]
+            );
+        }
+        assert_eq!(
+            client.query("select 1", &[]).unwrap().len(),
+            1,
+            "after {}",
+            &sql[..60]
+        );
+    }
+}

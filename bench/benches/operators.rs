@@ -35,6 +35,7 @@ fn incoming(name: &str) -> Vec<Incoming> {
             received,
             read_at: Micros(1_790_000_000_500_000),
             again: None,
+            incarnation: Default::default(),
             known: false,
         })
         .collect()

@@ -1,6 +1,8 @@
 //! What a sink is asked to do for one event, and the event's end in the ledger.
 
-use crate::{Did, EventId, Kind, Micros, Numbers, Outcome, Place, Reason, Received, Rse, Sent, Verified};
+use crate::{
+    Did, EventId, Incarnation, Kind, Micros, Numbers, Outcome, Place, Reason, Received, Rse, Sent, Verified,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
@@ -140,6 +142,8 @@ pub struct Counted {
     pub stream: Arc<str>,
     /// Its partition.
     pub partition: i32,
+    /// Of which of the topics, and logs, of the name.
+    pub incarnation: Incarnation,
     /// Every record below this offset is in these counts or in earlier ones.
     pub counted_to: u64,
     /// Records by what they were found to be: `arrival`, `dead_letter`, or why they are nobody's.

@@ -1,4 +1,4 @@
-//! What all that speaks to Kafka shares: login, names of topics, the client's own log.
+//! What all that speaks to Kafka shares: login, names and ids of topics, the client's own log.
 //!
 //! ```text
 //!   sources: consumer --\
@@ -6,13 +6,17 @@
 //!   sinks:   producer --/
 //! ```
 
+mod commit_metadata;
 mod passes;
 mod security;
+mod topic_id;
 mod wanted;
 mod words;
 
+pub use commit_metadata::commit_metadata;
 pub use passes::passes;
 pub use security::{Mechanism, Protocol, Security};
+pub use topic_id::topic_ids;
 pub use wanted::Wanted;
 pub use words::log;
 

@@ -1,6 +1,6 @@
 //! An arrival: one readable event that says a file for some Butler has landed, or that a file is gone.
 
-use dbb_events::{Action, Again, Did, EventId, Micros, Place, Received, Rse};
+use dbb_events::{Action, Again, Did, EventId, Incarnation, Micros, Place, Received, Rse};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ pub struct Incoming {
     pub read_at: Micros,
     /// Set when the ledger sends it again.
     pub again: Option<Again>,
+    /// Of which of the topics, and logs, of its name.
+    pub incarnation: Incarnation,
     /// Its outcome is durable since an earlier run: it is read once more for the views alone.
     pub known: bool,
 }

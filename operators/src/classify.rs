@@ -299,6 +299,7 @@ mod tests {
             },
             read_at: Micros(5),
             again: None,
+            incarnation: Default::default(),
             known: false,
         }
     }

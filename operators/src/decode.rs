@@ -24,7 +24,7 @@ use crate::{
     mapping::Mapping,
     tell::{Facts, Teller},
 };
-use dbb_events::{Counted, Entry, Micros, Outgoing};
+use dbb_events::{Counted, Entry, Incarnation, Micros, Outgoing, Position};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -80,7 +80,7 @@ pub struct Decoded<'s> {
 pub fn decode<'s>(
     records: Stream<'s, Epoch, Vec<Incoming>>,
     role: Role,
-    counted_to: HashMap<PartitionKey, u64>,
+    counted_to: HashMap<PartitionKey, Position>,
     wanted: Wanted,
     on_read: impl Fn(&Incoming, Option<Micros>) + 'static,
     on_record: impl Fn(&Incoming, &Classified) + 'static,
@@ -218,9 +218,12 @@ fn output<'s, D: Clone + 'static>(
     (OutputBuilder::from(output), stream)
 }
 
+/// What was counted of each incarnation of a partition.
+type Counts = BTreeMap<(PartitionKey, Incarnation), Counted>;
+
 struct Tally {
-    counted_to: HashMap<PartitionKey, u64>,
-    open: BTreeMap<Epoch, (Capability<Epoch>, BTreeMap<PartitionKey, Counted>)>,
+    counted_to: HashMap<PartitionKey, Position>,
+    open: BTreeMap<Epoch, (Capability<Epoch>, Counts)>,
 }
 
 impl Tally {
@@ -230,7 +233,8 @@ impl Tally {
         if self
             .counted_to
             .get(&key)
-            .is_some_and(|counted_to| place.offset < *counted_to)
+            .and_then(|counted_to| counted_to.within(incoming.incarnation))
+            .is_some_and(|counted_to| place.offset < counted_to)
         {
             return;
         }
@@ -238,9 +242,11 @@ impl Tally {
             .open
             .entry(*capability.time())
             .or_insert_with(|| (capability.clone(), BTreeMap::new()));
+        let key = (key, incoming.incarnation);
         let counted = partitions.entry(key).or_insert_with(|| Counted {
             stream: Arc::clone(&place.stream),
             partition: place.partition,
+            incarnation: incoming.incarnation,
             counted_to: 0,
             counts: BTreeMap::new(),
         });

@@ -244,6 +244,7 @@ fn incoming(partition: usize, offset: usize, body: &str) -> Incoming {
         received,
         read_at: Micros(1),
         again: None,
+        incarnation: Default::default(),
         known: false,
     }
 }

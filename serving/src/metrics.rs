@@ -48,6 +48,7 @@ pub struct Metrics {
     compared: Family<Compared, Counter>,
     dead_letters: Family<Why, Counter>,
     not_for_us: Family<Why, Counter>,
+    findings: Family<Why, Gauge>,
     repeats: Counter,
     lag: Family<TopicPartition, Gauge>,
     brokers: Family<Stream, Gauge>,
@@ -88,6 +89,7 @@ impl Metrics {
             compared: Family::default(),
             dead_letters: Family::default(),
             not_for_us: Family::default(),
+            findings: Family::default(),
             repeats: Counter::default(),
             lag: Family::default(),
             brokers: Family::default(),
@@ -159,6 +161,14 @@ impl Metrics {
             &["reason"],
             "Records that are nobody's here: other event types, files without a label for the Butler",
             &self.not_for_us,
+        );
+        to.add(
+            ("source_findings", ""),
+            Gauge,
+            &["reason"],
+            "Partitions that were not gone on with where they had been left, since the start: topic_made_again, \
+             log_went_back, ledger_lost (the ledger is another, or an older copy)",
+            &self.findings,
         );
         to.add(
             ("repeats", "records"),
@@ -444,6 +454,15 @@ impl Metrics {
     /// The centre was told of an outcome.
     pub fn told(&self, outcome: &Arc<str>) {
         self.federation.told(outcome);
+    }
+
+    /// So many partitions were found to be another than what had been counted, since the start.
+    pub fn findings(&self, reason: &'static str, partitions: u64) {
+        let label = Why {
+            reason: reason.into(),
+        };
+        let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
+        self.findings.get_or_create(&label).set(partitions);
     }
 
     /// So many records had bad headers since the start.

@@ -25,5 +25,5 @@ pub use kafka::KafkaSettings;
 pub use listings::ListingsSettings;
 pub use log::LogSettings;
 pub use outbox::OutboxSettings;
-pub use source::{Begin, Extent, Gap, OffsetStore, Offsets, Partition, Polled, Source, Waker};
+pub use source::{Begin, Extent, Gap, OffsetStore, Offsets, Partition, Polled, Positions, Source, Waker};
 pub use stomp::StompSettings;

@@ -1,11 +1,11 @@
 //! What every source does: emit, wake its worker, and be told what it may forget.
 
 use crate::SourceError;
-use dbb_events::Received;
+use dbb_events::{Incarnation, Position, Received};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// A part of a source within which offsets only rise.
+/// A part of a source. Within one [`Incarnation`] of it offsets only rise.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Partition {
     /// The topic, or the path of the file.
@@ -22,6 +22,9 @@ impl fmt::Display for Partition {
 
 /// For each partition the offset of the next record: everything below it is meant.
 pub type Offsets = BTreeMap<Partition, u64>;
+
+/// The same, with the incarnation of each partition in which the offset means something.
+pub type Positions = BTreeMap<Partition, Position>;
 
 /// Called, from any thread, when a source that had nothing has something.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -56,14 +59,14 @@ pub enum Begin {
     Oldest,
     /// Of each partition the one at its offset, of a partition that has none the oldest: what a checkpoint says,
     /// which also says that all below is handled.
-    At(Arc<Offsets>),
+    At(Arc<Positions>),
 }
 
 impl Begin {
-    /// The offset that a checkpoint names for `partition`.
-    pub(crate) fn named(&self, partition: &Partition) -> Option<u64> {
+    /// The place that a checkpoint names for `partition`.
+    pub(crate) fn named(&self, partition: &Partition) -> Option<Position> {
         match self {
-            Begin::At(offsets) => offsets.get(partition).copied(),
+            Begin::At(named) => named.get(partition).copied(),
             Begin::Unhandled | Begin::Oldest => None,
         }
     }
@@ -99,8 +102,8 @@ impl fmt::Display for Gap {
 
 /// Somewhere events come from: a Kafka topic, a recorded file. One instance serves one worker.
 ///
-/// Within a partition offsets only rise; partitions have no order between them.
-/// A restarted source emits again everything it was never `ack`ed for.
+/// Within one incarnation of a partition (topic id; a log that went back starts a new one) offsets only rise; partitions
+/// have no order between them. A restarted source emits again everything it was never `ack`ed for.
 pub trait Source: Send {
     /// Appends at most about `max` records that are ready to `batch`, and returns at once.
     ///
@@ -112,6 +115,11 @@ pub trait Source: Send {
     /// that [`Begin`] says.
     fn known_to(&self, _partition: &Partition) -> u64 {
         0
+    }
+
+    /// Of which incarnation of `partition` the records are that [`Source::poll`] gave last.
+    fn incarnation(&self, _partition: &Partition) -> Incarnation {
+        Incarnation::default()
     }
 
     /// Before the first poll: each partition that this source reads, and the offset it begins with.
@@ -131,7 +139,8 @@ pub trait Source: Send {
 
     /// Records that every event below these offsets is durably handled.
     ///
-    /// Only partitions this source has emitted from are passed, and offsets never go backwards.
+    /// Only partitions this source has emitted from are passed, with offsets of their present incarnation, in which they
+    /// never go backwards. It waits for nobody.
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError>;
 
     /// Returns when all that was acked is stored for good; called once, at shutdown.
@@ -148,6 +157,11 @@ pub trait OffsetStore: Send + Sync {
     /// The offsets stored last; empty at the very first start.
     fn load(&self) -> Result<Offsets, String>;
 
-    /// Stores offsets durably; partitions not named keep theirs.
+    /// Takes offsets, which are stored durably soon; partitions not named keep theirs. Waits for nobody.
     fn store(&self, handled: &Offsets) -> Result<(), String>;
+
+    /// Returns when all that was taken is stored; not later than it takes a run to end.
+    fn flush(&self) -> Result<(), String> {
+        Ok(())
+    }
 }

@@ -3,10 +3,12 @@
 
 #[path = "kafka/brokers.rs"]
 mod brokers;
+#[path = "kafka/incarnations.rs"]
+mod incarnations;
 #[path = "kafka/resumed.rs"]
 mod resumed;
 
-use dbb_events::{Marks, Received};
+use dbb_events::{Incarnation, Mark, Marks, Position, Received};
 use dbb_sources::{
     Begin, Extent, Gap, KafkaSettings, Offsets, Partition, Polled, Source, SourceError,
     kafka::{self, KafkaStatistics, Mechanism, Protocol, Security, Start},

@@ -1,7 +1,7 @@
 //! The log source on real files: what it emits, where it resumes, what it survives.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use dbb_events::Received;
+use dbb_events::{Incarnation, Position, Received};
 use dbb_sources::{
     Begin, Extent, Gap, LogSettings, OffsetStore, Offsets, Partition, Polled, Source, SourceError, log,
 };
@@ -350,7 +350,12 @@ fn resume(folder: &Path, stored: &[(&Path, u64)], named: &[(&Path, u64)]) -> Box
     store.store(&offsets(stored)).unwrap();
     let extent = Extent {
         once: true,
-        begin: Begin::At(offsets(named).into()),
+        begin: Begin::At(Arc::new(
+            offsets(named)
+                .into_iter()
+                .map(|(partition, next)| (partition, Position::new(Incarnation::default(), next)))
+                .collect(),
+        )),
     };
     log::open(&once(&[folder]), 0..1, 1, store, extent)
         .unwrap()

@@ -24,12 +24,11 @@ use super::{
     writer::Written,
 };
 use crossbeam_channel::Receiver;
-use dbb_events::Micros;
+use dbb_events::{Mark, Micros, Position};
 use dbb_operators::{checkpoint::Kind, publish::Lost};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
-    sync::Arc,
     thread::{Builder, JoinHandle},
     time::Duration,
 };
@@ -74,6 +73,8 @@ pub struct CommitterPorts {
     pub on_fatal: Box<dyn FnOnce(CheckpointError) + Send>,
     /// The time.
     pub now: Box<dyn Fn() -> Micros + Send>,
+    /// The state of the ledger: all outcomes of what is committed are in it.
+    pub mark: Box<dyn Fn() -> Option<Mark> + Send>,
     /// How it is doing.
     pub status: Status,
 }
@@ -84,6 +85,7 @@ pub struct Committer {
     settings: CommitterSettings,
     status: Status,
     now: Box<dyn Fn() -> Micros + Send>,
+    mark: Box<dyn Fn() -> Option<Mark> + Send>,
     previous: Option<Manifest>,
     pruner: Pruner,
     compactor: Compactor,
@@ -116,6 +118,7 @@ impl Committer {
             settings,
             status: ports.status,
             now: ports.now,
+            mark: ports.mark,
             previous,
             pruner: Pruner::default(),
         };
@@ -201,8 +204,7 @@ impl Committer {
         {
             tracing::debug!("merged shards came too late: some of what they replace is forgotten already");
         }
-        let mut offsets: BTreeMap<(Arc<str>, i32), u64> =
-            before.map(Manifest::bound_offsets).unwrap_or_default();
+        let mut offsets = before.map(Manifest::places).unwrap_or_default();
         let mut gaps: BTreeSet<Lost> = before.iter().flat_map(|m| m.gaps.iter().cloned()).collect();
         gaps.extend(commit.gaps);
         let is_last = commit.written.iter().any(|written| written.is_last);
@@ -212,7 +214,7 @@ impl Committer {
             shards.extend(written.shards);
             for read in written.offsets {
                 // Smaller than before it is that of another topic of the same name.
-                offsets.insert((read.stream, read.partition), read.next);
+                offsets.insert((read.stream, read.partition), Position::new(read.of, read.next));
             }
         }
         shards.retain(|shard| {
@@ -238,12 +240,14 @@ impl Committer {
                 .collect(),
             offsets: offsets
                 .into_iter()
-                .map(|((stream, partition), next)| Next {
+                .map(|((stream, partition), at)| Next {
                     stream,
                     partition,
-                    next,
+                    next: at.next,
+                    of: at.incarnation,
                 })
                 .collect(),
+            ledger: (self.mark)(),
             gaps: gaps.into_iter().collect(),
             shards,
         }

@@ -12,7 +12,7 @@ use crossbeam_channel::bounded;
 use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
-    checkpoint::{Damaged, Kind, Restored, Row},
+    checkpoint::{Damaged, Kind, ReadTo, Restored, Row},
     publish::{BoundOffsets, Lost},
 };
 use std::{
@@ -63,6 +63,11 @@ impl Found {
     /// Where each partition goes on.
     pub fn offsets(&self) -> BoundOffsets {
         self.manifest.bound_offsets()
+    }
+
+    /// The same, with the incarnations in which they mean something.
+    pub fn places(&self) -> ReadTo {
+        self.manifest.places()
     }
 
     /// Records that were missing when they were wanted.

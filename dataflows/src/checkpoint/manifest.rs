@@ -5,9 +5,10 @@
 
 use super::{checksum, error::CheckpointError, names};
 use bytes::Bytes;
-use dbb_events::Micros;
+use dbb_events::{Incarnation, Mark, Micros, Position};
 use dbb_operators::{
     Epoch,
+    checkpoint::ReadTo,
     publish::{BoundOffsets, Lost},
 };
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub struct Manifest {
     pub kinds: BTreeMap<String, u16>,
     /// For each partition the offset of the next record.
     pub offsets: Vec<Next>,
+    /// The state of the ledger by which all below them was handled; `None` where an older version wrote it.
+    #[serde(default)]
+    pub ledger: Option<Mark>,
     /// Records that the source no longer had when they were wanted.
     pub gaps: Vec<Lost>,
     /// The files, of each kind the older first.
@@ -62,6 +66,9 @@ pub struct Next {
     pub partition: i32,
     /// Everything below this offset is in the state.
     pub next: u64,
+    /// Of which of the topics, and logs, of the name.
+    #[serde(default)]
+    pub of: Incarnation,
 }
 
 /// What a shard is to those beside it.
@@ -137,6 +144,14 @@ impl Manifest {
             .collect()
     }
 
+    /// The same, with the incarnations in which they mean something.
+    pub fn places(&self) -> ReadTo {
+        self.offsets
+            .iter()
+            .map(|o| ((Arc::clone(&o.stream), o.partition), Position::new(o.of, o.next)))
+            .collect()
+    }
+
     /// The file.
     pub(super) fn encode(&self) -> Bytes {
         let seal = |line: &str| Seal {
@@ -202,7 +217,9 @@ mod tests {
                 stream: "t\n".into(),
                 partition: 0,
                 next: 3,
+                of: Incarnation::of(5).cut(),
             }],
+            ledger: Some(Mark { ledger: 1, at: 2 }),
             gaps: Vec::new(),
             shards: Vec::new(),
         }

@@ -132,6 +132,7 @@ mod tests {
             views: Vec::new(),
             kinds: BTreeMap::new(),
             offsets: Vec::new(),
+            ledger: None,
             gaps: Vec::new(),
             shards: Vec::new(),
         }

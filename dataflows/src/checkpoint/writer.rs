@@ -19,8 +19,7 @@ use crossbeam_channel::Receiver;
 use dbb_events::Micros;
 use dbb_operators::{
     Epoch,
-    checkpoint::{Collected, Rows},
-    publish::BoundOffsets,
+    checkpoint::{Collected, ReadTo, Rows},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -168,12 +167,13 @@ impl Writer {
     }
 }
 
-fn offsets(read: BoundOffsets) -> Vec<super::Next> {
+fn offsets(read: ReadTo) -> Vec<super::Next> {
     read.into_iter()
-        .map(|((stream, partition), next)| super::Next {
+        .map(|((stream, partition), at)| super::Next {
             stream,
             partition,
-            next,
+            next: at.next,
+            of: at.incarnation,
         })
         .collect()
 }

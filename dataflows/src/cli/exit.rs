@@ -28,7 +28,8 @@ pub enum Exit {
     Unknown,
     /// A service does not answer; the same may work later (`EX_UNAVAILABLE`).
     Unreachable,
-    /// Another process of the cluster is missing, or another dbb holds the ledger: start again (`EX_TEMPFAIL`).
+    /// Another process of the cluster is missing, another dbb holds the ledger, or the ledger is not what it was: start
+    /// again (`EX_TEMPFAIL`).
     StartAgain,
     /// Someone must change something first: a supervisor should not try again (`EX_CONFIG`).
     Configuration,
@@ -92,6 +93,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             // Started again it would take the ledger back, and so on for ever.
             Failure::TakenOver(_) => Exit::Configuration,
             Failure::Fault(_) => Exit::Problems,
+            Failure::StartAgain(_) => Exit::StartAgain,
         });
     }
     if let Some(told) = cause.downcast_ref::<Told>() {
@@ -142,6 +144,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             LedgerError::Failed { .. } => Exit::Problems,
             // It may leave any moment: whoever watches over this one tries again.
             LedgerError::Held { .. } => Exit::StartAgain,
+            LedgerError::Replaced { .. } => Exit::StartAgain,
             // `Fenced` too: started again it would take the ledger back, and so on for ever.
             other => transient(other.is_transient()),
         });

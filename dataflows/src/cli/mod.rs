@@ -42,7 +42,7 @@ use std::{path::PathBuf, process::ExitCode};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 3 unknown, 69 a service is unreachable, 75 another process of the cluster is missing, 78 configuration."
+    after_help = "Exit status: 0 well, 1 problems were found, 2 usage, 3 unknown, 69 a service is unreachable, 75 another process of the cluster is missing or the ledger was replaced: start again, 78 configuration."
 )]
 pub struct Cli {
     #[command(subcommand)]

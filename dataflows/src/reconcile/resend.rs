@@ -52,6 +52,7 @@ pub(super) fn request(
         },
         read_at: now,
         again: None::<Again>,
+        incarnation: Default::default(),
         known: false,
     };
     let arrival = match classify(&incoming, mapping) {

@@ -18,6 +18,9 @@ pub enum Failure {
     /// Another process has taken the ledger over: what this one had not finished is now that one's.
     #[error("{0}")]
     TakenOver(String),
+    /// What this process was on is not there any more: the next start finds out what is, and goes on from there.
+    #[error("{0}")]
+    StartAgain(String),
 }
 
 /// Shared by all workers of a process. They go by their numbers among the workers of all processes.
@@ -96,6 +99,11 @@ impl Control {
     /// The same, once another process has taken over.
     pub fn yield_to_another(&self, reason: impl Into<String>) {
         self.end(Failure::TakenOver(reason.into()));
+    }
+
+    /// The same, where another start sets it right.
+    pub fn start_again(&self, reason: impl Into<String>) {
+        self.end(Failure::StartAgain(reason.into()));
     }
 
     fn end(&self, failure: Failure) {

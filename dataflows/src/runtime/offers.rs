@@ -4,10 +4,11 @@
 //! Out:   one part for each checkpoint: for each partition, the offset of the next record.
 //! State: one offset for each partition.
 
+use dbb_events::{Incarnation, Position};
 use dbb_operators::{
     Epoch,
-    checkpoint::{Checkpoints, Part, PartKey},
-    publish::{Bound, BoundOffsets, OFFSETS},
+    checkpoint::{Checkpoints, Part, PartKey, ReadTo},
+    publish::{Bound, OFFSETS},
 };
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub struct Offers {
     checkpoints: Arc<Checkpoints>,
     key: PartKey,
-    next: BoundOffsets,
+    next: ReadTo,
     done: Option<Epoch>,
 }
 
@@ -27,14 +28,14 @@ impl Offers {
         Self {
             checkpoints,
             key,
-            next: BoundOffsets::new(),
+            next: ReadTo::new(),
             done: None,
         }
     }
 
-    /// Records that everything of a partition below an offset is emitted, or never will be.
-    pub fn bind(&mut self, (partition, next): Bound) {
-        self.next.insert(partition, next);
+    /// Records that everything of this incarnation of a partition below an offset is emitted, or never will be.
+    pub fn bind(&mut self, (partition, next): Bound, incarnation: Incarnation) {
+        self.next.insert(partition, Position::new(incarnation, next));
     }
 
     /// Says that all that is emitted from now on is of `epoch` or later; nothing is, if there is none.
@@ -60,12 +61,16 @@ mod tests {
         for tick in [4, 7, 11, 21] {
             checkpoints.minted(tick, Micros(tick as i64));
             offers.passed(Some(tick));
-            offers.bind((("t".into(), 3), tick * 100));
+            offers.bind((("t".into(), 3), tick * 100), Incarnation::of(9));
         }
         offers.passed(None);
         let seen: Vec<_> = collected
             .try_iter()
-            .map(|of| (of.epoch, of.is_last, of.offsets.into_values().next()))
+            .map(|of| {
+                let read_to = of.offsets.into_values().next();
+                assert!(read_to.is_none_or(|at| at.incarnation == Incarnation::of(9)));
+                (of.epoch, of.is_last, read_to.map(|at| at.next))
+            })
             .collect();
         assert_eq!(
             seen,

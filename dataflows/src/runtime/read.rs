@@ -18,7 +18,7 @@
 //! their way at once: then nothing is polled until outcomes are durable.
 
 use super::{Bindings, Control, Gate, Offers, fault};
-use dbb_events::{Due, Micros, Received};
+use dbb_events::{Due, Incarnation, Micros, Received};
 use dbb_operators::{
     Again, Epoch, Incoming,
     publish::{Bound, Lost},
@@ -116,7 +116,10 @@ pub fn read<'s>(
     found.iter().skip(known).for_each(&on_lost);
     // A partition of which nothing comes goes on where it is.
     if let Some(offers) = &mut offers {
-        begins.iter().cloned().for_each(|begin| offers.bind(begin));
+        let source = &reading.borrow().source;
+        for begin in &begins {
+            offers.bind(begin.clone(), source.incarnation(&of_bound(begin)));
+        }
     }
     // What was restored is in the views from the first epoch on, also while the gate is closed: with it, of which
     // records they are the fold.
@@ -188,7 +191,9 @@ pub fn read<'s>(
                 let lost = lose(gap, now());
                 on_lost(&lost);
                 if let Some(offers) = &mut offers {
-                    offers.bind(((Arc::clone(&lost.stream), lost.partition), lost.to));
+                    let bound = ((Arc::clone(&lost.stream), lost.partition), lost.to);
+                    let incarnation = reading.source.incarnation(&of_bound(&bound));
+                    offers.bind(bound, incarnation);
                 }
                 found.push(lost);
             }
@@ -209,7 +214,7 @@ pub fn read<'s>(
                         Some(run) if run.is_of(&received) => run,
                         run => {
                             if let Some(run) = run {
-                                tell(&mut offers, run.bound(), |bound| bounds.give(bound));
+                                tell(&mut offers, run, |bound| bounds.give(bound));
                             }
                             run.insert(Run::new(&received, &*reading.source))
                         }
@@ -219,17 +224,20 @@ pub fn read<'s>(
                     if known {
                         reading.bindings.bind_one(epoch);
                     } else {
-                        reading.bindings.bind(epoch, run.partition.clone(), offset);
+                        reading
+                            .bindings
+                            .bind(epoch, run.partition.clone(), run.incarnation, offset);
                     }
                     session.give(Incoming {
                         received,
                         read_at,
                         again: None,
+                        incarnation: run.incarnation,
                         known,
                     });
                 }
                 if let Some(run) = &run {
-                    tell(&mut offers, run.bound(), |bound| bounds.give(bound));
+                    tell(&mut offers, run, |bound| bounds.give(bound));
                 }
             }
             if reading.source.caught_up() {
@@ -259,16 +267,24 @@ fn bound((partition, next): (Partition, u64)) -> Bound {
     ((partition.stream, partition.partition), next)
 }
 
-fn tell(offers: &mut Option<Offers>, bound: Bound, give: impl FnOnce(Bound)) {
-    if let Some(offers) = offers {
-        offers.bind(bound.clone());
+fn of_bound(((stream, partition), _): &Bound) -> Partition {
+    Partition {
+        stream: Arc::clone(stream),
+        partition: *partition,
     }
-    give(bound);
+}
+
+fn tell(offers: &mut Option<Offers>, run: &Run, give: impl FnOnce(Bound)) {
+    if let Some(offers) = offers {
+        offers.bind(run.bound(), run.incarnation);
+    }
+    give(run.bound());
 }
 
 /// Records of one partition that follow each other.
 struct Run {
     partition: Partition,
+    incarnation: Incarnation,
     next: u64,
     known_to: u64,
 }
@@ -281,6 +297,7 @@ impl Run {
         };
         let known_to = source.known_to(&partition);
         Self {
+            incarnation: source.incarnation(&partition),
             partition,
             next: 0,
             known_to,
@@ -340,6 +357,7 @@ pub fn read_due<'s>(
                             waiting_since: row.waiting_since,
                             released: row.released,
                         }),
+                        incarnation: Incarnation::default(),
                         known: false,
                     });
                 }

@@ -37,6 +37,7 @@ fn settled(row: Due, mapping: &Mapping) -> Vec<Settled> {
             waiting_since: row.waiting_since,
             released: row.released,
         }),
+        incarnation: Default::default(),
         known: false,
     };
     let Classified::Arrival(arrival) = classify(&incoming, mapping) else {

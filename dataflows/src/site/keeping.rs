@@ -22,13 +22,14 @@ use crate::{
     },
 };
 use crossbeam_channel::{Receiver, Sender};
+use dbb_events::{Incarnation, Mark, Position};
 use dbb_operators::{
     Epoch,
     checkpoint::{Checkpoints, Collected, Keep, Restored, kinds},
     publish::Lost,
 };
-use dbb_sinks::ledger::Generation;
-use dbb_sources::{Begin, Offsets, Partition};
+use dbb_sinks::ledger::{Generation, NewestMark};
+use dbb_sources::{Begin, Offsets, Partition, Positions};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -141,13 +142,22 @@ impl Opened {
     pub(super) fn begin(&self) -> Option<Begin> {
         let Some(found) = &self.found else {
             // From 0: what is not there any more is missing.
-            return (!self.again.is_empty()).then(|| Begin::At(Arc::new(self.again.clone())));
+            let at = |(partition, next): (&Partition, &u64)| {
+                (partition.clone(), Position::new(Incarnation::default(), *next))
+            };
+            return (!self.again.is_empty())
+                .then(|| Begin::At(Arc::new(self.again.iter().map(at).collect())));
         };
-        let offsets = found.offsets().into_iter();
-        let offsets: Offsets = offsets
-            .map(|((stream, partition), next)| (Partition { stream, partition }, next))
+        let places = found.places().into_iter();
+        let places: Positions = places
+            .map(|((stream, partition), at)| (Partition { stream, partition }, at))
             .collect();
-        Some(Begin::At(offsets.into()))
+        Some(Begin::At(places.into()))
+    }
+
+    /// The state of the ledger by which all below was handled.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.found.as_ref()?.manifest().ledger
     }
 
     /// The epoch of the checkpoint.
@@ -165,6 +175,7 @@ impl Opened {
         config: &Config,
         place: Place,
         generation: Generation,
+        newest: NewestMark,
         control: &Arc<Control>,
     ) -> io::Result<(Kept, Keepers)> {
         let of_ledger = generation;
@@ -188,8 +199,8 @@ impl Opened {
         // One process commits, for all.
         if place.is_first() {
             let ended = Arc::clone(&ended);
-            let generations = (generation, of_ledger);
-            threads.push(self.committer(committed, ended, config, generations, give_up, control)?);
+            let writes = (generation, of_ledger, newest);
+            threads.push(self.committer(committed, ended, config, writes, give_up, control)?);
         }
         let keepers = Keepers {
             threads,
@@ -245,7 +256,7 @@ impl Opened {
         commits: Receiver<Commit>,
         ended: Arc<AtomicBool>,
         config: &Config,
-        (generation, of_ledger): (Generation, Generation),
+        (generation, of_ledger, newest): (Generation, Generation, NewestMark),
         give_up: Duration,
         control: &Arc<Control>,
     ) -> io::Result<JoinHandle<()>> {
@@ -272,6 +283,7 @@ impl Opened {
                 _ => failed.fail(error.to_string()),
             }),
             now: Box::new(now),
+            mark: Box::new(move || newest.get()),
             status: self.status.clone(),
         };
         let previous = self.found.as_ref().map(|found| found.manifest().clone());

@@ -35,6 +35,7 @@ mod work;
 
 pub(crate) use asking::requests;
 pub use mapping::mapping;
+pub(crate) use offsets::of_partitions as handled;
 pub use report::RunReport;
 
 use crate::{
@@ -46,7 +47,7 @@ use crate::{
 use dbb_operators::sequences::Following;
 use dbb_serving::{Health, Metrics};
 use dbb_sinks::ledger::{Generation, Ledger, Who};
-use dbb_sources::{Begin, Extent};
+use dbb_sources::{Begin, Extent, kafka::Memory};
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
@@ -57,8 +58,6 @@ use work::Shared;
 /// A worker that has not stepped for this long is stuck: `/livez` says so.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// Longest that a run waits at its end until the last offsets are in the ledger.
-const OFFSETS_LAST: Duration = Duration::from_secs(5);
 /// Longest that the watch waits for the ledger: others wait for the watch.
 const WATCHED: Duration = Duration::from_secs(3);
 
@@ -159,6 +158,9 @@ fn run_as(
         Generation(members.as_ref().map_or(0, |members| members.generation()))
     };
     let counted_to = ledger.counted_to()?;
+    // The ledger of the thread that writes: what it says is durable, is.
+    let writer = Ledger::open(&config.ledger)?;
+    let newest = writer.newest_mark();
     tracing::info!(
         generation = generation.0,
         ledger = config.ledger.shown_url(),
@@ -175,8 +177,19 @@ fn run_as(
         (Some(_), None) => Begin::Oldest,
         (None, _) => Begin::Unhandled,
     };
-    let offsets = Arc::new(offsets::LedgerOffsets::new(config.ledger.clone(), generation));
-    let stored = Arc::clone(&offsets);
+    let offsets = offsets::LedgerOffsets::new(config.ledger.clone());
+    let mark = ledger.mark()?;
+    let memory = Memory {
+        mark: Some(mark),
+        ask: Some(if place.is_first() {
+            let newest = newest.clone();
+            Arc::new(move || newest.get().or(Some(mark)))
+        } else {
+            offsets::asks(&config.ledger)
+        }),
+        handled: offsets::of_partitions(&ledger.handled_to()?),
+        checkpoint: opened.as_ref().and_then(keeping::Opened::mark),
+    };
     let (sources, lag) = open::open(
         config,
         place,
@@ -184,9 +197,11 @@ fn run_as(
             once: options.run_once,
             begin,
         },
-        offsets,
-        &offsets::of_partitions(&counted_to),
+        offsets.clone(),
+        &offsets::plain(&offsets::of_partitions(&counted_to)),
+        memory,
     )?;
+    let offsets_thread = offsets.start(generation, lag.statistics(), &control)?;
 
     let looks_at_backlog = live.as_ref().is_some_and(|live| live.keeps(Name::IngestBacklog));
     let waiting = if looks_at_backlog && place.is_first() {
@@ -213,15 +228,14 @@ fn run_as(
     }
     let (kept, keepers) = match opened {
         Some(opened) => {
-            let (kept, keepers) = opened.start(config, place, generation, &control)?;
+            let (kept, keepers) = opened.start(config, place, generation, newest, &control)?;
             (Some(kept), Some(keepers))
         }
         None => (None, None),
     };
     let (ledger_thread, ledger_port, due) = if place.is_first() {
         let longest_wait_s = threads::longest_wait_s(config);
-        let ledger = Ledger::open(&config.ledger)?;
-        threads::ledger(ledger, generation, longest_wait_s, &control, &metrics)?
+        threads::ledger(writer, generation, longest_wait_s, &control, &metrics)?
     } else {
         threads::no_ledger()
     };
@@ -311,7 +325,6 @@ fn run_as(
         }
     }
     let mut report = RunReport::new(&shared.tally, started.elapsed());
-    stored.finish(OFFSETS_LAST);
     // The ports hang on `shared`: without them the threads have nothing to wait for.
     let ledger = watch.into_ledger();
     drop(shared);
@@ -323,6 +336,7 @@ fn run_as(
         };
         keepers.join(Duration::from_secs(patience));
     }
+    offsets_thread.join();
     asking.into_iter().for_each(asking::Asking::join);
     outcomes_thread.into_iter().for_each(OutcomesThread::join);
     repositories.into_iter().for_each(threads::Repository::join);

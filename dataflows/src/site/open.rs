@@ -5,12 +5,15 @@ use crate::{cluster::Place, config::Config};
 use dbb_serving::{Health, Metrics};
 use dbb_sources::{
     Extent, OffsetStore, Offsets, Source, SourceError,
-    kafka::{self, KafkaStatistics},
+    kafka::{self, Finding, KafkaStatistics, Memory},
     log,
     outbox::{self, OutboxStatistics},
     stomp::{self, StompStatistics},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// How long `/readyz` says that records may never have been read.
+const SHOWN: Duration = Duration::from_secs(3600);
 
 /// How far behind the source is, for metrics.
 pub(super) enum Lag {
@@ -47,6 +50,20 @@ impl Lag {
             }
             Err(trouble) => health.fail("kafka", trouble),
         }
+        if let Lag::Kafka(statistics) = self {
+            let now = statistics.snapshot();
+            for kind in Finding::KINDS {
+                metrics.findings(kind, now.findings_total.get(kind).copied().unwrap_or(0));
+            }
+            for (topic, (at, told)) in now.findings {
+                let condition = format!("kafka topic {topic}");
+                if at.elapsed() < SHOWN {
+                    health.fail(&condition, told);
+                } else {
+                    health.clear(&condition);
+                }
+            }
+        }
         if let Lag::Outbox { stream, statistics } = self {
             if let Some(rows) = statistics.rows() {
                 metrics.consumer_lag(stream, 0, i64::try_from(rows).unwrap_or(i64::MAX));
@@ -74,6 +91,9 @@ impl Lag {
             return Ok(Vec::new());
         };
         let now = statistics.snapshot();
+        if let Some(trouble) = now.trouble {
+            return Err(trouble);
+        }
         // Without a broker the last error is the reason; one of several that is away is no trouble.
         if now.brokers_known > 0 && now.brokers_up == 0 {
             return Err(now.last_error.unwrap_or_else(|| "no broker answers".into()));
@@ -96,16 +116,17 @@ pub(super) fn open(
     config: &Config,
     place: Place,
     extent: Extent,
-    offsets: Arc<LedgerOffsets>,
+    offsets: LedgerOffsets,
     counted_to: &Offsets,
+    memory: Memory,
 ) -> Result<(Vec<Box<dyn Source>>, Lag), SourceError> {
     let (workers, peers) = (place.range(), place.peers());
     if let Some(settings) = config.kafka_source() {
-        let (sources, statistics) = kafka::open(&settings, workers, peers, extent)?;
+        let (sources, statistics) = kafka::open_with(&settings, workers, peers, extent, memory)?;
         return Ok((sources, Lag::Kafka(statistics)));
     }
     if let Some(settings) = &config.source.log {
-        let offsets: Arc<dyn OffsetStore> = offsets;
+        let offsets: Arc<dyn OffsetStore> = Arc::new(offsets);
         return Ok((
             log::open(settings, workers, peers, offsets, extent)?,
             Lag::Unknown,

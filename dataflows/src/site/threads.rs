@@ -164,6 +164,7 @@ pub(super) fn ledger(
         going_round: Box::new(move |rows| rounds.going_round(rows)),
         on_fatal: Box::new(move |error| match error {
             LedgerError::Fenced { .. } => failed.yield_to_another(error.to_string()),
+            LedgerError::Replaced { .. } => failed.start_again(error.to_string()),
             _ => failed.fail(error.to_string()),
         }),
         now: Box::new(super::work::now),

@@ -16,12 +16,12 @@ use crate::{
     runtime::{Bindings, Control, fault, read::Reading},
 };
 use crossbeam_channel::Receiver;
-use dbb_events::{Due, Entry, Micros, Request, Settled};
+use dbb_events::{Due, Entry, Micros, Position, Request, Settled};
 use dbb_operators::{
     Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port, sequences::Following,
 };
 use dbb_serving::Metrics;
-use dbb_sources::{Offsets, Source, kafka::KafkaStatistics, listings::Listings};
+use dbb_sources::{Offsets, Positions, Source, kafka::KafkaStatistics, listings::Listings};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -50,7 +50,7 @@ pub(super) struct Shared {
     pub(super) ledger: Port<Entry, ()>,
     pub(super) due: Receiver<Due>,
     pub(super) mapping: Arc<Mapping>,
-    pub(super) counted_to: HashMap<PartitionKey, u64>,
+    pub(super) counted_to: HashMap<PartitionKey, Position>,
     pub(super) batching: Batching,
     pub(super) remember_seconds: i64,
     /// For each worker.
@@ -131,7 +131,7 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
         },
     );
 
-    let mut handled = Offsets::new();
+    let mut handled = Positions::new();
     let mut finished: Option<Instant> = None;
     while !(control.is_leaving() || control.is_finished() && probe.done() && kept.done()) {
         worker.step_or_park(Some(TICK));
@@ -167,13 +167,19 @@ pub(super) fn work(worker: &mut Worker, shared: &Arc<Shared>) {
     }
 }
 
-/// Tells the source what it may forget; what it could not take in now is told again.
-fn ack(source: &mut dyn Source, handled: &mut Offsets, control: &Control) {
+/// Tells the source what it may forget; what it could not take in now is told again. Of a topic that was made again, what
+/// was handled of the one before means nothing.
+fn ack(source: &mut dyn Source, handled: &mut Positions, control: &Control) {
+    handled.retain(|partition, at| at.incarnation == source.incarnation(partition));
     if handled.is_empty() {
         return;
     }
     fault::point("offsets_commit");
-    match source.ack(handled) {
+    let offsets: Offsets = handled
+        .iter()
+        .map(|(partition, at)| (partition.clone(), at.next))
+        .collect();
+    match source.ack(&offsets) {
         Ok(()) => handled.clear(),
         Err(error) if error.is_transient() => tracing::warn!(%error, "offsets are not stored yet"),
         Err(error) => control.fail(error.to_string()),

@@ -6,11 +6,11 @@ use dbb::checkpoint::{
     CheckpointError, Commit, Committer, CommitterPorts, CommitterSettings, Found, Manifest, Settings, Status,
     Store, Writer, WriterPorts, WriterSettings, Written, find,
 };
-use dbb_events::Micros;
+use dbb_events::{Incarnation, Micros, Position};
 use dbb_operators::{
     Epoch,
-    checkpoint::{Collected, Kind, Restored},
-    publish::{BoundOffsets, Lost},
+    checkpoint::{Collected, Kind, ReadTo, Restored},
+    publish::Lost,
 };
 use std::{
     collections::BTreeMap,
@@ -140,6 +140,7 @@ impl Site {
                 *clock += 1;
                 Micros(*clock)
             }),
+            mark: Box::new(|| None),
             status: status.clone(),
         };
         let settings = CommitterSettings {
@@ -174,7 +175,10 @@ impl Site {
                 at: Micros(epoch as i64 * 10_000),
                 is_last: false,
                 rows,
-                offsets: BoundOffsets::from([(("topic".into(), process as i32), epoch * 7)]),
+                offsets: ReadTo::from([(
+                    ("topic".into(), process as i32),
+                    Position::new(Incarnation::default(), epoch * 7),
+                )]),
             };
             self.collected[process].send(collected).unwrap();
         }

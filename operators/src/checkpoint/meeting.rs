@@ -1,26 +1,26 @@
 //! Where the parts of a checkpoint meet. One for the process.
 
 use super::Rows;
-use crate::{
-    Epoch,
-    publish::{BoundOffsets, END},
-};
+use crate::{Epoch, publish::END};
 use crossbeam_channel::{Receiver, Sender};
-use dbb_events::Micros;
+use dbb_events::{Micros, Position};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Whose part: a name, and the worker.
 pub type PartKey = (&'static str, usize);
+
+/// For each topic or file, and partition, the place of the next record.
+pub type ReadTo = BTreeMap<(Arc<str>, i32), Position>;
 
 /// One piece of a checkpoint.
 pub enum Part {
     /// What changed of some kinds of state.
     Rows(Vec<Box<dyn Rows>>),
     /// What one reader has emitted by the end of the epoch.
-    Offsets(BoundOffsets),
+    Offsets(ReadTo),
 }
 
 /// All parts of one process, as of one epoch.
@@ -34,7 +34,7 @@ pub struct Collected {
     /// What changed since the checkpoint before.
     pub rows: Vec<Box<dyn Rows>>,
     /// What had been read by the readers of this process.
-    pub offsets: BoundOffsets,
+    pub offsets: ReadTo,
 }
 
 /// See the module.
@@ -137,7 +137,7 @@ impl Checkpoints {
             at,
             is_last: epoch == END,
             rows: Vec::new(),
-            offsets: BoundOffsets::new(),
+            offsets: ReadTo::new(),
         };
         for part in parts.into_values() {
             match part {
@@ -145,10 +145,8 @@ impl Checkpoints {
                     .rows
                     .extend(rows.into_iter().filter(|rows| !rows.is_empty())),
                 Part::Offsets(read) => {
-                    for (partition, next) in read {
-                        let known = collected.offsets.entry(partition).or_default();
-                        *known = next.max(*known);
-                    }
+                    // Each partition has one reader.
+                    collected.offsets.extend(read);
                 }
             }
         }
@@ -191,7 +189,10 @@ mod tests {
     }
 
     fn offsets(next: u64) -> Part {
-        Part::Offsets(BoundOffsets::from([(("topic".into(), 0), next)]))
+        Part::Offsets(ReadTo::from([(
+            ("topic".into(), 0),
+            Position::new(Default::default(), next),
+        )]))
     }
 
     #[test]
@@ -217,7 +218,7 @@ mod tests {
                     of.at.0,
                     of.is_last,
                     rows,
-                    of.offsets.into_values().collect::<Vec<_>>(),
+                    of.offsets.into_values().map(|at| at.next).collect::<Vec<_>>(),
                 )
             })
             .collect();

@@ -22,7 +22,7 @@ mod restored;
 
 pub use kept::{kept, sum};
 pub use kind::{Add, Damaged, Give, Kind, Merge, Rows, spread};
-pub use meeting::{Checkpoints, Collected, Part, PartKey};
+pub use meeting::{Checkpoints, Collected, Part, PartKey, ReadTo};
 pub(crate) use offering::Offering;
 pub use restored::{Keep, Restored, Row, restored};
 

@@ -121,6 +121,7 @@ fn full() -> Metrics {
     metrics.asked(2);
     metrics.told(&"ingested".into());
     metrics.bad_headers(1);
+    metrics.findings("log_went_back", 2);
     metrics.question("sql", "answered", Duration::from_millis(3));
     metrics.rows_sent("sql", 7);
     metrics.connections("sql", 1);

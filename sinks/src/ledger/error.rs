@@ -62,6 +62,15 @@ pub enum LedgerError {
         /// The schema this program needs.
         needed: i64,
     },
+    /// This is not the ledger any more that was written to, or not all of it: the process must stop, and the next one
+    /// reads again what is missing here.
+    #[error("the ledger {what} is not what it was: {detail}")]
+    Replaced {
+        /// The ledger, without its password.
+        what: String,
+        /// What has happened to it.
+        detail: String,
+    },
     /// Out of reach, or busy for too long; waiting may help.
     #[error("the ledger {what} is unreachable: {detail}")]
     Unreachable {

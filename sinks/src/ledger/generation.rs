@@ -82,6 +82,8 @@ impl Ledger {
             }
         }
         self.ids.load(meta);
+        // First of all: the generations of another ledger mean nothing here.
+        self.compare_mark()?;
         match generation {
             Some(Generation(ours)) if ours != newest => Err(LedgerError::Fenced { ours, newest }),
             _ => Ok(()),

@@ -18,6 +18,7 @@ mod gaps;
 mod generation;
 pub mod health;
 mod holder;
+mod identity;
 mod network_fs;
 pub mod offsets;
 mod parked;
@@ -51,6 +52,7 @@ pub use gaps::{GapRow, GapState, GapSum};
 pub use generation::{Generation, Who};
 pub use health::{Condition, Health};
 pub use holder::Holder;
+pub use identity::NewestMark;
 pub use network_fs::network_fs;
 pub use offsets::Offsets;
 pub use process::Process;
@@ -82,6 +84,7 @@ pub struct Ledger {
     unmeasured_writes: u32,
     /// Rows up to this one have been looked at by the present round of pruning.
     pruned_to: i64,
+    newest: NewestMark,
 }
 
 impl std::fmt::Debug for Ledger {
@@ -114,6 +117,7 @@ impl Ledger {
             recent: Recent::default(),
             unmeasured_writes: 0,
             pruned_to: 0,
+            newest: NewestMark::default(),
         })
     }
 
@@ -144,8 +148,13 @@ impl Ledger {
         self.store.begin()?;
         let done = self.fence(generation).and_then(|()| {
             let value = f(self)?;
+            if generation.is_some() {
+                self.ids.take("mark");
+            }
+            let mark = self.mark_within();
             self.ids.save(&mut *self.store)?;
             self.store.commit()?;
+            self.is_durable(mark);
             Ok(value)
         });
         if done.is_err() {

@@ -11,12 +11,13 @@ use crate::ledger::{
     LedgerError,
     store::{Store, Value},
 };
+use std::hash::{BuildHasher, RandomState};
 
 /// The schema this program writes: the number of migrations.
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
-const MIGRATIONS: [&str; 4] = [V1, V2, V3, V4];
+const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
 
 /// The RSE of the replica that is registered, or gone; unknown where it is not the event's own.
 const V2: &str = "
@@ -89,6 +90,13 @@ CREATE TABLE holder (
     host TEXT NOT NULL, boot TEXT NOT NULL, space TEXT NOT NULL, instance TEXT NOT NULL, version TEXT NOT NULL);
 ";
 
+/// Which ledger it is, and how often it was written to; of which topics offsets are.
+const V5: &str = "
+INSERT INTO meta (key, value) VALUES ('identity', 0), ('mark', 1);
+ALTER TABLE offsets ADD COLUMN counted_of TEXT;
+ALTER TABLE offsets ADD COLUMN handled_of TEXT;
+";
+
 /// The schema found; `None` where there are no tables yet.
 pub(crate) fn found(store: &mut dyn Store) -> Result<Option<i64>, LedgerError> {
     if !store.has_tables()? {
@@ -143,8 +151,19 @@ fn upgrade_within(store: &mut dyn Store) -> Result<(i64, i64), LedgerError> {
         }
     }
     store.execute(
+        "UPDATE meta SET value = $1 WHERE key = 'identity' AND value = 0",
+        &[Value::Int(by_chance())],
+    )?;
+    store.execute(
         "UPDATE meta SET value = $1 WHERE key = 'schema'",
         &[Value::Int(SCHEMA)],
     )?;
     Ok((before, SCHEMA))
+}
+
+/// A number that no other ledger has: not 0, and not negative.
+fn by_chance() -> i64 {
+    // Its keys come from the system's own source of chance.
+    let number = RandomState::new().hash_one(std::time::SystemTime::now());
+    i64::try_from(number >> 1).unwrap_or(1).max(1)
 }

@@ -9,7 +9,8 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 use std::{
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,62 @@ const BUSY: Duration = Duration::from_secs(20);
 pub(crate) struct Sqlite {
     connection: Connection,
     what: String,
+    place: Place,
+}
+
+/// The files as they were opened. SQLite does not notice when they are removed: it writes on into what nobody else sees.
+struct Place {
+    file: PathBuf,
+    log: PathBuf,
+    /// Device and inode.
+    file_is: Option<(u64, u64)>,
+    log_is: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn of(path: &Path) -> Self {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let log = PathBuf::from(log);
+        Self {
+            file_is: identity(path),
+            log_is: None,
+            file: path.to_owned(),
+            log,
+        }
+    }
+
+    /// What is wrong with it. The write-ahead log stays the same as long as anybody has the ledger open.
+    fn trouble(&mut self) -> Option<String> {
+        let told = |path: &Path, is: Option<_>| {
+            let what = if is.is_none() {
+                "was removed"
+            } else {
+                "was replaced by another"
+            };
+            format!(
+                "{} {what} while it was open: what was written to it since is lost",
+                path.display()
+            )
+        };
+        let file = identity(&self.file);
+        if file != self.file_is {
+            return Some(told(&self.file, file));
+        }
+        let log = identity(&self.log);
+        match self.log_is {
+            None => self.log_is = log,
+            Some(_) if log != self.log_is => return Some(told(&self.log, log)),
+            Some(_) => {}
+        }
+        None
+    }
+}
+
+/// The device and the inode of the file at `path`.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let about = std::fs::metadata(path).ok()?;
+    Some((about.dev(), about.ino()))
 }
 
 impl Sqlite {
@@ -71,7 +128,12 @@ impl Sqlite {
             )
             .map_err(|e| open(&e))?;
         connection.set_prepared_statement_cache_capacity(128);
-        Ok(Self { connection, what })
+        let place = Place::of(path);
+        Ok(Self {
+            connection,
+            what,
+            place,
+        })
     }
 
     fn error(&self, e: &rusqlite::Error) -> LedgerError {
@@ -161,14 +223,27 @@ fn bulk_sql(bulk: &Bulk) -> String {
 }
 
 impl Store for Sqlite {
+    fn check_place(&mut self) -> Result<(), LedgerError> {
+        match self.place.trouble() {
+            Some(detail) => Err(LedgerError::Replaced {
+                what: self.what.clone(),
+                detail,
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn begin(&mut self) -> Result<(), LedgerError> {
+        self.check_place()?;
         // IMMEDIATE: one writer at a time from the first statement, so what is read here still holds
         // when it is written.
         self.execute("BEGIN IMMEDIATE", &[]).map(|_| ())
     }
 
     fn commit(&mut self) -> Result<(), LedgerError> {
-        self.execute("COMMIT", &[]).map(|_| ())
+        self.execute("COMMIT", &[])?;
+        // Only what is still there is durable.
+        self.check_place()
     }
 
     fn rollback(&mut self) {
@@ -305,6 +380,28 @@ mod tests {
         let (_folder, mut store) = opened();
         // 2 is FULL: in the write-ahead log each commit is synced.
         assert_eq!(store.query("PRAGMA synchronous", &[]).unwrap(), [[Value::Int(2)]]);
+    }
+
+    #[test]
+    fn a_file_that_is_removed_or_replaced_while_it_is_open_is_noticed_at_the_next_write() {
+        for suffix in ["", "-wal"] {
+            for replaced in [false, true] {
+                let (folder, mut store) = opened();
+                store.begin().unwrap();
+                let path = folder.path().join(format!("l.sqlite{suffix}"));
+                std::fs::rename(&path, folder.path().join("away")).unwrap();
+                if replaced {
+                    std::fs::copy(folder.path().join("away"), &path).unwrap();
+                }
+                let error = store.commit().unwrap_err();
+                assert!(matches!(error, LedgerError::Replaced { .. }), "{error}");
+                let error = store.begin().unwrap_err().to_string();
+                assert!(
+                    error.contains(if replaced { "replaced" } else { "removed" }),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -156,7 +156,13 @@ pub(super) const COUNTS: Bulk = Bulk {
 pub(super) const COUNTED_TO: Bulk = Bulk {
     kind: BulkKind::Insert,
     table: "offsets",
-    columns: &[("stream", Int), ("part", Int), ("counted_to", Int)],
+    columns: &[
+        ("stream", Int),
+        ("part", Int),
+        ("counted_to", Int),
+        ("counted_of", Text),
+    ],
     keys: 0,
-    tail: "ON CONFLICT (stream, part) DO UPDATE SET counted_to = excluded.counted_to",
+    tail: "ON CONFLICT (stream, part) DO UPDATE SET counted_to = excluded.counted_to, \
+           counted_of = excluded.counted_of",
 };

@@ -125,6 +125,10 @@ pub(crate) struct Lookup {
 
 /// A connection to one database.
 pub(crate) trait Store: Send {
+    /// Fails if what is open is not any more what others would open.
+    fn check_place(&mut self) -> Result<(), LedgerError> {
+        Ok(())
+    }
     /// Begins a transaction that will write.
     fn begin(&mut self) -> Result<(), LedgerError>;
     /// Ends it; on return everything in it survives a loss of power.

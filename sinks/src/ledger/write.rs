@@ -8,7 +8,7 @@ use crate::ledger::{
     store::{Cells, Store, Value},
     words::{clip, cut, find_dids, learn_dids},
 };
-use dbb_events::{Class, Counted, Did, Entry, EventId, Micros, Rse, Sent, TOPICS};
+use dbb_events::{Class, Counted, Did, Entry, EventId, Micros, Position, Rse, Sent, TOPICS};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -384,11 +384,14 @@ impl Ledger {
         for batch in counted {
             let partition = (batch.stream.clone(), batch.partition);
             let known = to.entry(partition).or_default();
-            // Read before, and counted then.
-            if batch.counted_to <= *known {
+            // Read before, and counted then; of another topic of the name nothing was.
+            if known
+                .within(batch.incarnation)
+                .is_some_and(|known| batch.counted_to <= known)
+            {
                 continue;
             }
-            *known = batch.counted_to;
+            *known = Position::new(batch.incarnation, batch.counted_to);
             moved.insert((&batch.stream, batch.partition));
             for (reason, n) in &batch.counts {
                 *sums.entry((&batch.stream, batch.partition, reason)).or_default() += n;
@@ -400,8 +403,14 @@ impl Ledger {
         });
         let rows = rows.collect();
         let offsets = moved.into_iter().map(|(stream, part)| {
-            let offset = to.get(&(stream.clone(), part)).copied().unwrap_or(0);
-            vec![self.words.id(stream), i64::from(part).into(), offset.into()]
+            let at = to.get(&(stream.clone(), part)).copied().unwrap_or_default();
+            let of = at.incarnation.to_string();
+            vec![
+                self.words.id(stream),
+                i64::from(part).into(),
+                at.next.into(),
+                of.as_str().into(),
+            ]
         });
         let offsets = offsets.collect();
         self.store.bulk(&COUNTS, rows)?;

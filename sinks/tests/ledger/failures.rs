@@ -46,6 +46,10 @@ fn migrating_a_new_ledger_makes_it_and_again_changes_nothing(on: On) {
     place.begin();
 }
 
+/// As ledgers were before they had numbers of their own.
+const WITHOUT_MARKS: &str = "ALTER TABLE offsets DROP COLUMN counted_of, DROP COLUMN handled_of; \
+                             DELETE FROM meta WHERE key IN ('identity', 'mark');";
+
 #[test]
 fn files_of_a_ledger_without_rses_learn_theirs() {
     let place = new(On::Postgres);
@@ -54,9 +58,11 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     let entries = [entry(1, Outcome::Ingested, 20), entry(2, elsewhere, 20)];
     ledger.write(generation, &entries).unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
-    let sql = "ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
-               UPDATE meta SET value = 1 WHERE key = 'schema'";
-    Postgres::shared().unwrap().sql(database, sql).unwrap();
+    let sql = format!(
+        "{WITHOUT_MARKS} ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
+         UPDATE meta SET value = 1 WHERE key = 'schema'"
+    );
+    Postgres::shared().unwrap().sql(database, &sql).unwrap();
     let (before, newest) = migrate(&place.settings).unwrap();
     assert!(before == 1 && newest > 1);
     let dids = [Did::new("raw", "f1"), Did::new("raw", "f2")];
@@ -116,14 +122,18 @@ fn a_ledger_without_lanes_is_taken_to_the_present_one_with_all_it_has() {
         .unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
     let shared = Postgres::shared().unwrap();
-    let before = "DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; UPDATE meta SET value = 2 WHERE key = 'schema'";
-    shared.sql(database, before).unwrap();
+    let before = format!(
+        "{WITHOUT_MARKS} DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
+         UPDATE meta SET value = 2 WHERE key = 'schema'"
+    );
+    shared.sql(database, &before).unwrap();
     let error = Ledger::open(&place.settings).unwrap_err();
     assert!(matches!(error, LedgerError::Older { found: 2, .. }), "{error}");
     assert_eq!(migrate(&place.settings).unwrap().0, 2);
     let mut ledger = place.open();
     assert_eq!(ledger.states("main", &[EventId(1)]).unwrap().len(), 1);
     assert!(ledger.numbers().unwrap().is_empty());
+    assert_ne!(ledger.mark().unwrap().ledger, 0, "it has a number of its own now");
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! Two processes on one ledger: the older one never commits again.
 
-use crate::support::{On, entry, find, new, on_both, who};
-use dbb_events::{EventId, Micros, Outcome};
-use dbb_sinks::ledger::{Generation, LedgerError, Process, Who};
+use crate::support::{Fresh, On, counted, entry, find, new, on_both, who};
+use dbb_events::{Counted, Entry, EventId, Incarnation, Micros, Outcome, Position};
+use dbb_sinks::ledger::{Generation, Ledger, LedgerError, Process, Who};
+use dbb_test_services::Postgres;
 use std::{
     process::{Child, Command},
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
     thread,
+    time::Duration,
 };
 
 on_both! {
     a_newer_generation_shuts_the_older_one_out
     a_holder_that_lives_is_named_and_one_that_is_gone_is_no_obstacle
     a_holder_elsewhere_lives_as_long_as_it_beats
+    the_mark_rises_with_each_write_and_is_never_ahead_of_what_is_durable
+    another_ledger_or_an_older_copy_in_its_place_is_noticed_in_the_next_transaction
+    counts_and_offsets_of_a_topic_made_again_are_its_own
     whatever_the_moment_nothing_old_is_committed_after_a_newer_one_began
 }
 
@@ -29,7 +34,7 @@ fn a_newer_generation_shuts_the_older_one_out(on: On) {
     );
     assert!(!error.is_transient());
     for error in [
-        old.store_handled(first, &[(("t".into(), 0), 5)].into())
+        old.store_handled(first, &[(("t".into(), 0), Position::default())].into())
             .unwrap_err(),
         old.prune(first, Micros(0), 10).unwrap_err(),
     ] {
@@ -136,6 +141,94 @@ fn a_holder_elsewhere_lives_as_long_as_it_beats(on: On) {
     });
     let ours = ledger.hold(&who(), &|| false).unwrap();
     assert!(matches!(ledger.beat(theirs), Err(LedgerError::Fenced { newest, .. }) if newest == ours.0));
+}
+
+fn the_mark_rises_with_each_write_and_is_never_ahead_of_what_is_durable(on: On) {
+    let place = new(on);
+    let (mut ledger, generation) = place.begin();
+    let mut before = ledger.mark().unwrap();
+    for n in 1..5 {
+        ledger
+            .write(generation, &[entry(n, Outcome::Ingested, 20)])
+            .unwrap();
+        let known = ledger.newest_mark().get().unwrap();
+        let durable = place.open().mark().unwrap();
+        assert_eq!(known, durable);
+        assert!(durable.holds(before) && !before.holds(durable));
+        before = durable;
+    }
+    // A write that fails leaves it.
+    let (_, _newer) = place.begin();
+    assert!(
+        ledger
+            .write(generation, &[entry(9, Outcome::Ingested, 20)])
+            .is_err()
+    );
+    assert_eq!(ledger.newest_mark().get(), Some(before));
+    assert_ne!(
+        new(on).open().mark().unwrap().ledger,
+        before.ledger,
+        "each ledger has its own"
+    );
+}
+
+fn another_ledger_or_an_older_copy_in_its_place_is_noticed_in_the_next_transaction(on: On) {
+    let place = new(on);
+    let (mut ledger, generation) = place.begin();
+    let write = |ledger: &mut Ledger, n| ledger.write(generation, &[entry(n, Outcome::Ingested, 20)]);
+    write(&mut ledger, 1).unwrap();
+    let at = ledger.mark().unwrap();
+    for (key, value) in [("mark", at.at - 1), ("identity", at.ledger ^ 1)] {
+        put(&place, key, value);
+        for error in [write(&mut ledger, 2).unwrap_err(), ledger.mark().unwrap_err()] {
+            assert!(matches!(error, LedgerError::Replaced { .. }), "{error}");
+            assert!(!error.is_transient());
+        }
+        put(&place, key, if key == "mark" { at.at } else { at.ledger });
+    }
+    write(&mut ledger, 2).unwrap();
+}
+
+/// As a copy from before, or of another, would have it.
+fn put(place: &Fresh, key: &str, value: u64) {
+    let sql = format!("UPDATE meta SET value = {value} WHERE key = '{key}'");
+    match place.settings.sqlite_path() {
+        Some(path) => {
+            let ledger = rusqlite::Connection::open(path).unwrap();
+            ledger.busy_timeout(Duration::from_secs(20)).unwrap();
+            ledger.execute(&sql, []).unwrap();
+        }
+        None => {
+            let database = place.settings.url.rsplit('/').next().unwrap();
+            Postgres::shared().unwrap().sql(database, &sql).unwrap();
+        }
+    }
+}
+
+fn counts_and_offsets_of_a_topic_made_again_are_its_own(on: On) {
+    let place = new(on);
+    let (mut ledger, generation) = place.begin();
+    let of = |incarnation, to| match counted(to, &[("events", 1)]) {
+        Entry::Counted(counted) => Entry::Counted(Counted {
+            incarnation,
+            ..counted
+        }),
+        other => other,
+    };
+    let (one, two) = (Incarnation::of(1), Incarnation::of(2).cut());
+    for (incarnation, to) in [(one, 900), (one, 800), (two, 3), (two, 3), (two, 4)] {
+        ledger.write(generation, &[of(incarnation, to)]).unwrap();
+        let key = ("t".into(), 0);
+        let handled = Position::new(incarnation, to);
+        ledger
+            .store_handled(generation, &[(key, handled)].into())
+            .unwrap();
+    }
+    assert_eq!(ledger.counts().unwrap()["events"], 3);
+    let counted = ledger.counted_to().unwrap();
+    assert_eq!(counted.into_values().collect::<Vec<_>>(), [Position::new(two, 4)]);
+    let handled = ledger.handled_to().unwrap();
+    assert_eq!(handled.into_values().collect::<Vec<_>>(), [Position::new(two, 4)]);
 }
 
 struct StopOnPanic<'a>(&'a AtomicBool);

@@ -120,7 +120,7 @@ fn check(on: On, lives: &[Life], order: &[prop::sample::Index], cuts: &[usize]) 
     assert_eq!(applied, files);
     let rows: u64 = ledger.summary().unwrap().iter().map(|t| t.count).sum();
     assert_eq!(rows, lives.len() as u64);
-    assert_eq!(ledger.counted_to().unwrap()[&("IN2P3-raw".into(), 3)], 30);
+    assert_eq!(ledger.counted_to().unwrap()[&("IN2P3-raw".into(), 3)].next, 30);
 }
 
 proptest! {

@@ -6,7 +6,9 @@ mod waiting;
 use crate::support::{
     On, arrival, counted, dimension, entry, find, letter, new, on_both, refused, request, settled, waiting,
 };
-use dbb_events::{Action, Dependency, Did, Due, Entry, EventId, Micros, Outcome, Reason, Rse};
+use dbb_events::{
+    Action, Dependency, Did, Due, Entry, EventId, Incarnation, Micros, Outcome, Position, Reason, Rse,
+};
 use dbb_sinks::ledger::{Ledger, Selection, State};
 use std::collections::HashSet;
 
@@ -270,24 +272,25 @@ fn records_read_twice_are_counted_once(on: On) {
         .unwrap();
     let counts = ledger.counts().unwrap();
     assert_eq!((counts["events"], counts["not_our_type"]), (10, 2));
-    assert_eq!(ledger.counted_to().unwrap()[&("IN2P3-raw".into(), 3)], 12);
+    assert_eq!(ledger.counted_to().unwrap()[&("IN2P3-raw".into(), 3)].next, 12);
 }
 
 fn offsets_come_back_as_they_were_stored(on: On) {
     let place = new(on);
     let (mut ledger, generation) = place.begin();
     assert!(ledger.handled_to().unwrap().is_empty());
+    let at = |next: u64| Position::new(Incarnation::of(next.into()), next);
     ledger
         .write(generation, &[counted(10, &[("events", 1)])])
         .unwrap();
-    let first = [(("IN2P3-raw".into(), 3), 5), (("/logs/a".into(), 0), 700)].into();
+    let first = [(("IN2P3-raw".into(), 3), at(5)), (("/logs/a".into(), 0), at(700))].into();
     ledger.store_handled(generation, &first).unwrap();
     ledger
-        .store_handled(generation, &[(("/logs/a".into(), 0), 900)].into())
+        .store_handled(generation, &[(("/logs/a".into(), 0), at(900))].into())
         .unwrap();
     let stored = place.open().handled_to().unwrap();
-    assert_eq!(stored[&("IN2P3-raw".into(), 3)], 5);
-    assert_eq!(stored[&("/logs/a".into(), 0)], 900);
+    assert_eq!(stored[&("IN2P3-raw".into(), 3)], at(5));
+    assert_eq!(stored[&("/logs/a".into(), 0)], at(900));
     assert_eq!(ledger.counted_to().unwrap().len(), 1);
 }
 

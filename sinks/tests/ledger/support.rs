@@ -207,6 +207,7 @@ pub(crate) fn counted(counted_to: u64, counts: &[(&str, u64)]) -> Entry {
     Entry::Counted(Counted {
         stream: "IN2P3-raw".into(),
         partition: 3,
+        incarnation: Default::default(),
         counted_to,
         counts: counts
             .iter()

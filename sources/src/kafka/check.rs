@@ -1,6 +1,7 @@
 //! Check: what a start would find, without reading or storing anything.
 
 use super::{
+    memory::Memory,
     settings::KafkaSettings,
     start::{self, Beginning},
 };
@@ -45,6 +46,8 @@ pub struct PartitionReport {
     pub lag: u64,
     /// Records that were removed before they were read.
     pub lost: u64,
+    /// What was counted and does not hold any more, in a sentence.
+    pub finding: Option<String>,
 }
 
 /// Asks the brokers about everything that a start would need; takes at most about a minute.
@@ -53,6 +56,15 @@ pub struct PartitionReport {
 ///
 /// As for [`super::open`], but for a group with members, which is in the report.
 pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
+    check_with(settings, &Memory::default())
+}
+
+/// The same, where a ledger remembers beside the group what is handled.
+///
+/// # Errors
+///
+/// As for [`check`].
+pub fn check_with(settings: &KafkaSettings, memory: &Memory) -> Result<KafkaReport, SourceError> {
     let unreachable = |error: KafkaError| SourceError::Unreachable {
         what: settings.service(),
         detail: error.to_string(),
@@ -69,8 +81,10 @@ pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
     }
     let mut topics: BTreeMap<Arc<str>, Vec<PartitionReport>> = BTreeMap::new();
     for standing in standings {
-        let Beginning { next, gap, .. } = standing.begin(settings.start, &Begin::Unhandled);
-        let Partition { stream, partition } = standing.partition.clone();
+        let Beginning {
+            next, gap, finding, ..
+        } = standing.begin(settings.start, &Begin::Unhandled, memory);
+        let Partition { stream, partition } = standing.partition;
         topics.entry(stream).or_default().push(PartitionReport {
             partition,
             committed: standing.committed,
@@ -78,6 +92,7 @@ pub fn check(settings: &KafkaSettings) -> Result<KafkaReport, SourceError> {
             end: standing.end,
             lag: standing.end.saturating_sub(next),
             lost: gap.and_then(|gap| gap.records).unwrap_or(0),
+            finding: finding.map(|finding| finding.to_string()),
         });
     }
     let missing = settings

@@ -36,6 +36,10 @@ pub struct KafkaSettings {
     /// How often new topics and partitions are looked for, in seconds.
     #[serde(default = "discover_seconds")]
     pub discover_seconds: u64,
+    /// How often an offset that does not move is stored again, in seconds, 1 to 604 800: brokers forget what nobody stores
+    /// for longer than their `offsets.retention.minutes`, a week by default.
+    #[serde(default = "commit_again_seconds")]
+    pub commit_again_seconds: u64,
     /// Further properties of librdkafka, by its own names.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
@@ -55,6 +59,10 @@ fn read_ahead_bytes() -> usize {
 
 fn discover_seconds() -> u64 {
     10
+}
+
+fn commit_again_seconds() -> u64 {
+    86_400
 }
 
 /// Where to begin without a committed offset.
@@ -97,6 +105,7 @@ impl KafkaSettings {
             fetch_wait_ms: fetch_wait_ms(),
             read_ahead_bytes: read_ahead_bytes(),
             discover_seconds: discover_seconds(),
+            commit_again_seconds: commit_again_seconds(),
             options: BTreeMap::new(),
         }
     }
@@ -110,6 +119,9 @@ impl KafkaSettings {
     pub(super) fn client(&self, partitions: usize) -> Result<ClientConfig, SourceError> {
         if self.brokers.is_empty() || self.group_id.is_empty() || self.topics.is_empty() {
             return Err(wrong("kafka needs brokers, a group_id and topics"));
+        }
+        if !(1..=604_800).contains(&self.commit_again_seconds) {
+            return Err(wrong("kafka commit_again_seconds must be 1 to 604800"));
         }
         let mut config = ClientConfig::new();
         // The limit holds for each partition's queue; a record larger than it still comes through.
@@ -130,6 +142,8 @@ impl KafkaSettings {
             .set("fetch.queue.backoff.ms", "5")
             .set("fetch.error.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "2000")
+            // A broker that has frozen is given up, and asked again as if it had gone.
+            .set("socket.timeout.ms", "30000")
             .set("socket.keepalive.enable", "true")
             .set("check.crcs", "true");
         self.security.apply(&mut config)?;
@@ -149,6 +163,14 @@ impl KafkaSettings {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             .set("statistics.interval.ms", "2000");
+        Ok(config)
+    }
+
+    /// The same, for a client that reads nothing.
+    pub(super) fn watching(&self) -> Result<ClientConfig, SourceError> {
+        let mut config = self.client(1)?;
+        config.set("client.id", format!("{}-watch", self.client_id));
+        config.set("statistics.interval.ms", "0");
         Ok(config)
     }
 

@@ -8,12 +8,13 @@ use super::{
 use crate::{Gap, Offsets, Partition, Polled, Source, SourceError, Waker};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
-use dbb_events::{Marks, Micros, Place, Received};
+use dbb_events::{Incarnation, Marks, Micros, Place, Position, Received};
 use rdkafka::{
     Message,
     consumer::base_consumer::PartitionQueue,
     error::{KafkaError, RDKafkaErrorCode as Code},
 };
+use std::collections::BTreeMap;
 use std::{
     sync::{
         Arc,
@@ -54,6 +55,8 @@ pub(super) struct KafkaSource {
     bell: Arc<Bell>,
     /// What an earlier run has handled of each partition.
     known: Offsets,
+    /// Of which incarnation each partition is.
+    incarnations: BTreeMap<Partition, Incarnation>,
     /// Found and not yet taken.
     gaps: Vec<Gap>,
     once: bool,
@@ -96,6 +99,7 @@ impl KafkaSource {
             orders,
             bell,
             known: Offsets::new(),
+            incarnations: BTreeMap::new(),
             gaps: Vec::new(),
             once,
             caught_up: false,
@@ -113,6 +117,14 @@ impl KafkaSource {
                     self.restarting = self.restarting.saturating_sub(1);
                     let finished = held.progress.next.load(Relaxed) >= held.end;
                     self.known.insert(held.partition.clone(), held.known_to);
+                    self.incarnations.insert(held.partition.clone(), held.incarnation);
+                    // Here, where acks come from: none of what was before can be taken for one of this.
+                    let from = held.progress.next.load(Relaxed).max(held.known_to);
+                    let at = Position::new(held.incarnation, from);
+                    self.session
+                        .monitor
+                        .commits()
+                        .begin(held.partition.clone(), at, held.stored);
                     self.gaps.extend(held.gap.take());
                     let headers = Headers::new(Arc::clone(&self.session.monitor));
                     self.held.push(Reading {
@@ -121,12 +133,30 @@ impl KafkaSource {
                         finished,
                     });
                 }
+                Given::Yield(partition) => {
+                    let held = self
+                        .held
+                        .iter()
+                        .position(|reading| reading.held.partition == partition);
+                    if let Some(index) = held {
+                        self.give_back(index, Order::Yielded);
+                    }
+                }
                 Given::LetGo(partition) => {
                     self.held.retain(|reading| reading.held.partition != partition);
                     self.order(Order::Dropped(partition));
                 }
             }
         }
+    }
+
+    fn give_back(&mut self, index: usize, order: impl FnOnce(Partition, u64) -> Order) {
+        let held = self.held.swap_remove(index).held;
+        let (partition, next) = (held.partition.clone(), held.progress.next.load(Relaxed));
+        // The queue goes before the keeper splits it again.
+        drop(held);
+        self.restarting += 1;
+        self.order(order(partition, next));
     }
 
     fn order(&self, order: Order) {
@@ -142,7 +172,10 @@ impl Reading {
         held.ready.store(false, Relaxed);
         while batch.len() < full {
             match held.queue.poll(Duration::ZERO) {
-                None => return Turn::Empty,
+                None => {
+                    held.progress.is_hungry();
+                    return Turn::Empty;
+                }
                 Some(Ok(message)) => {
                     let next = message.offset().max(0) as u64 + 1;
                     let marks = self.headers.marks(&message);
@@ -152,7 +185,7 @@ impl Reading {
                     *finished |= next >= held.end;
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    held.progress.at_end.store(true, Relaxed);
+                    held.progress.reached_end();
                     *finished = true;
                 }
                 Some(Err(error)) if error.rdkafka_error_code() == Some(Code::AutoOffsetReset) => {
@@ -217,12 +250,7 @@ impl Source for KafkaSource {
         }
         lost.sort_unstable();
         for index in lost.into_iter().rev() {
-            let held = self.held.swap_remove(index).held;
-            let (partition, next) = (held.partition.clone(), held.progress.next.load(Relaxed));
-            // The queue goes before the keeper splits it again.
-            drop(held);
-            self.restarting += 1;
-            self.order(Order::Restart(partition, next));
+            self.give_back(index, Order::Lost);
         }
         // Once it was so it stays so: what comes later was not there when the source was opened.
         self.caught_up |= self.restarting == 0 && self.held.iter().all(|reading| reading.finished);
@@ -234,6 +262,10 @@ impl Source for KafkaSource {
 
     fn known_to(&self, partition: &Partition) -> u64 {
         self.known.get(partition).copied().unwrap_or(0)
+    }
+
+    fn incarnation(&self, partition: &Partition) -> Incarnation {
+        self.incarnations.get(partition).copied().unwrap_or_default()
     }
 
     fn begins(&mut self) -> Offsets {
@@ -256,7 +288,9 @@ impl Source for KafkaSource {
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError> {
         let mut commits = self.session.monitor.commits();
         // Kept, whatever became of the last commit: the keeper tries again.
-        commits.record(handled);
+        for (partition, offset) in handled {
+            commits.record(partition, self.incarnation(partition), *offset);
+        }
         commits
             .take_failure()
             .map_or(Ok(()), |failure| Err(SourceError::Commit(failure)))

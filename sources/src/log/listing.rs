@@ -9,6 +9,7 @@ use crate::{
     format::{Format, Headed, count_rows},
     paths::{Found, meant},
 };
+use dbb_events::Position;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -121,7 +122,7 @@ impl Listing {
         if !self.workers.contains(&0) {
             return;
         }
-        for (partition, from) in &**offsets {
+        for (partition, Position { next: from, .. }) in &**offsets {
             // Up to there at least it had been read, by the run that wrote no other checkpoint.
             let read_to = self.stored.get(partition).copied().unwrap_or(0);
             if read_to > *from && !self.begun.contains(&partition.stream) {
@@ -231,12 +232,11 @@ impl Listing {
             Begin::At(offsets) => Some(Arc::clone(offsets)),
             Begin::Unhandled | Begin::Oldest => None,
         };
-        let known = self
-            .stored
-            .iter()
-            .chain(named.iter().flat_map(|named| named.iter()));
-        let newest = known
-            .filter_map(|(partition, offset)| Some((generation_of(&partition.stream, name)?, *offset)))
+        let named = named.iter().flat_map(|named| named.iter());
+        let stored = self.stored.iter().map(|(partition, offset)| (partition, *offset));
+        let newest = stored
+            .chain(named.map(|(partition, at)| (partition, at.next)))
+            .filter_map(|(partition, offset)| Some((generation_of(&partition.stream, name)?, offset)))
             .max();
         let Some((generation, offset)) = newest else {
             return (1, 0);
@@ -250,7 +250,7 @@ impl Listing {
                 file = name,
                 offset, "file is shorter than what was read of it: taken for a new one"
             );
-            if let Some(from) = self.begin.named(&partition)
+            if let Some(Position { next: from, .. }) = self.begin.named(&partition)
                 && from == offset
             {
                 self.gaps.push(Gap {
@@ -265,7 +265,7 @@ impl Listing {
         let from = match &self.begin {
             Begin::Unhandled => offset,
             Begin::Oldest => 0,
-            Begin::At(_) => self.begin.named(&partition).unwrap_or(0),
+            Begin::At(_) => self.begin.named(&partition).map_or(0, |at| at.next),
         };
         (generation, from)
     }

@@ -138,9 +138,9 @@ fn opened(
     let mut known = (*stored).clone();
     if let Begin::At(offsets) = &extent.begin {
         // What is below was handled before the checkpoint was written.
-        for (partition, offset) in &**offsets {
+        for (partition, at) in &**offsets {
             let known = known.entry(partition.clone()).or_default();
-            *known = (*known).max(*offset);
+            *known = (*known).max(at.next);
         }
     }
     let known = Arc::new(known);
@@ -257,6 +257,10 @@ impl Source for LogSource {
 
     fn ack(&mut self, handled: &Offsets) -> Result<(), SourceError> {
         self.store.store(handled).map_err(SourceError::Commit)
+    }
+
+    fn flush(&mut self) -> Result<(), SourceError> {
+        self.store.flush().map_err(SourceError::Commit)
     }
 
     fn set_waker(&mut self, _: Waker) {

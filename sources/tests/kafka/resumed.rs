@@ -37,9 +37,13 @@ fn read_from_the_beginning_what_the_group_has_stored_is_known_and_stays_stored()
 
 /// A source that begins where a checkpoint says: at these offsets.
 fn resume(settings: &KafkaSettings, named: &Offsets) -> Box<dyn Source> {
+    // As a checkpoint of before there were incarnations has it.
+    let at = |(partition, next): (&Partition, &u64)| {
+        (partition.clone(), Position::new(Incarnation::default(), *next))
+    };
     let extent = Extent {
         once: true,
-        begin: Begin::At(named.clone().into()),
+        begin: Begin::At(Arc::new(named.iter().map(at).collect())),
     };
     kafka::open(settings, 0..1, 1, extent).unwrap().0.remove(0)
 }

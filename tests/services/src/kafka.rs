@@ -6,7 +6,14 @@ use crate::topics::brokers_seen;
 use crate::{Certificates, Process, Program, free_port, root, scratch, wait_until};
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientConfig;
-use std::{fmt::Write as _, fs, path::PathBuf, process::Command, sync::LazyLock, time::Duration};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+    time::Duration,
+};
 
 /// Quick to start rather than quick to run, and small.
 pub(crate) const JAVA: [&str; 6] = [
@@ -174,6 +181,30 @@ impl Kafka {
         process.leave_folder()?;
         self.brokers[index].process = None;
         self.start_brokers()
+    }
+
+    /// Copies all that broker `index` has on disk, as a backup would; it is not running meanwhile.
+    pub fn copy_data(&mut self, index: usize) -> Result<tempfile::TempDir> {
+        let copy = scratch("kafka-copy")?;
+        self.end(index)?;
+        copy_folder(&self.brokers[index].folder.join("data"), copy.path())?;
+        self.restart(index)?;
+        Ok(copy)
+    }
+
+    /// Starts broker `index` again with what [`Kafka::copy_data`] has copied in place of what it has.
+    pub fn restore_data(&mut self, index: usize, copy: &Path) -> Result<()> {
+        self.running(index)?.kill()?;
+        let data = self.brokers[index].folder.join("data");
+        fs::remove_dir_all(&data)?;
+        copy_folder(copy, &data)?;
+        self.restart(index)
+    }
+
+    /// Ends broker `index` in good order.
+    fn end(&mut self, index: usize) -> Result<()> {
+        self.signal(index, "TERM")?;
+        self.wait(index).map(drop)
     }
 
     /// What broker `index` logged last.
@@ -357,6 +388,20 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.se
 /// The id by which broker `index` goes in the cluster.
 fn node_id(index: usize) -> i32 {
     index as i32 + 1
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 fn jars() -> PathBuf {

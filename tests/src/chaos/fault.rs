@@ -38,6 +38,8 @@ pub(super) enum Fault {
     Broker,
     /// SIGSTOP to a broker for a moment.
     BrokerPause,
+    /// SIGSTOP to a broker until its silence is noticed.
+    BrokerFreeze,
     /// SIGKILL to PostgreSQL, which is started again.
     Database,
     /// PostgreSQL is stopped in good order, and started again.
@@ -51,15 +53,15 @@ pub(super) enum Fault {
 }
 
 use Fault::{
-    Broker, BrokerPause, Cut, Database, DatabaseStop, DiskFull, Drain, Flicker, Freeze, Kill, KillAll, Pause,
-    Rescale, Step, Stranded, Worker,
+    Broker, BrokerFreeze, BrokerPause, Cut, Database, DatabaseStop, DiskFull, Drain, Flicker, Freeze, Kill,
+    KillAll, Pause, Rescale, Step, Stranded, Worker,
 };
 
 /// How many there are.
-pub(super) const FAULTS: usize = 16;
+pub(super) const FAULTS: usize = 17;
 
 /// Of these, one each round: what is seldom in life is seldom here.
-const OFTEN: [Fault; 23] = [
+const OFTEN: [Fault; 24] = [
     Kill,
     Kill,
     Kill,
@@ -78,6 +80,7 @@ const OFTEN: [Fault; 23] = [
     Worker,
     Broker,
     BrokerPause,
+    BrokerFreeze,
     Database,
     DatabaseStop,
     Flicker,
@@ -111,6 +114,7 @@ impl Fault {
             KillAll,
             Stranded,
             BrokerPause,
+            BrokerFreeze,
             DatabaseStop,
             Broker,
         ];
@@ -167,10 +171,10 @@ impl Fault {
                 }
             }
             Broker => on.kafka.restart(dice.below(3) as usize)?,
-            BrokerPause => {
+            BrokerPause | BrokerFreeze => {
                 let broker = dice.below(3) as usize;
                 on.kafka.signal(broker, "STOP")?;
-                thread::sleep(a_moment);
+                thread::sleep(if self == BrokerPause { a_moment } else { too_long });
                 on.kafka.signal(broker, "CONT")?;
             }
             Database => {

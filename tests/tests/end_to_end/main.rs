@@ -8,6 +8,7 @@ mod every_kind;
 mod federation;
 mod kafka;
 mod listings;
+mod lost;
 mod messages;
 mod operators;
 mod outages;

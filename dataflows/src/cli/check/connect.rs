@@ -4,7 +4,9 @@ use super::Ticks;
 use crate::{
     checkpoint::{self, Store},
     config::{Config, Prefix, federation::topic_of},
+    site,
 };
+use dbb_events::Mark;
 use dbb_sinks::{
     butler,
     ledger::Ledger,
@@ -12,7 +14,7 @@ use dbb_sinks::{
     topics::{self, ProducerSettings},
 };
 use dbb_sources::{
-    kafka::{self, KafkaReport, KafkaSettings, Start},
+    kafka::{self, KafkaReport, KafkaSettings, Memory, Start},
     outbox, stomp,
 };
 use std::{collections::BTreeSet, path::Path};
@@ -32,7 +34,7 @@ pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
 
 fn source(config: &Config, ticks: &mut Ticks) {
     if let Some(settings) = config.kafka_source() {
-        match kafka::check(&settings) {
+        match kafka::check_with(&settings, &memory(config)) {
             Ok(report) => topics(&settings, &report, ticks),
             Err(error) => ticks.error("source", error.into()),
         }
@@ -62,6 +64,28 @@ fn source(config: &Config, ticks: &mut Ticks) {
     }
 }
 
+/// What the ledger remembers; where there is none, that there is none.
+fn memory(config: &Config) -> Memory {
+    let none = Memory {
+        mark: Some(Mark { ledger: 0, at: 0 }),
+        ..Memory::default()
+    };
+    if config.ledger.sqlite_path().is_some_and(|path| !path.exists()) {
+        return none;
+    }
+    let asked =
+        Ledger::open(&config.ledger).and_then(|mut ledger| Ok((ledger.mark()?, ledger.handled_to()?)));
+    match asked {
+        Ok((mark, handled)) => Memory {
+            mark: Some(mark),
+            handled: site::handled(&handled),
+            ..Memory::default()
+        },
+        // What is wrong with it is told where it is tried.
+        Err(_) => Memory::default(),
+    }
+}
+
 fn brokers_of(brokers: &[stomp::Answer], ticks: &mut Ticks) {
     for (name, answer) in brokers {
         match answer {
@@ -88,6 +112,15 @@ fn topics(settings: &KafkaSettings, report: &KafkaReport, ticks: &mut Ticks) {
             "topic {}: {partitions} partitions, {lag} records to read; {begin}",
             topic.name
         ));
+        let mut findings: Vec<&str> = topic
+            .partitions
+            .iter()
+            .filter_map(|p| p.finding.as_deref())
+            .collect();
+        findings.dedup();
+        for finding in findings {
+            ticks.bad(format!("topic {}: {finding}", topic.name));
+        }
         if lost > 0 {
             ticks.bad(format!(
                 "topic {}: {lost} records were removed by the brokers before the group read them",

@@ -41,6 +41,7 @@ pub(super) fn recorded(config: &Config, logs: &[PathBuf], ticks: &mut Ticks) -> 
                 received,
                 read_at,
                 again: None,
+                incarnation: Default::default(),
                 known: false,
             };
             match &mut namer {

@@ -2,7 +2,7 @@
 
 use super::{error::CheckpointError, find, manifest::Manifest, names, store::Store};
 use dbb_operators::Epoch;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 /// The manifests that are kept, so that they are read once.
 #[derive(Default)]
@@ -45,9 +45,9 @@ impl Pruner {
         let mut there = BTreeSet::new();
         for (generation, epoch, path) in find::listed(store)? {
             let id = (generation, epoch);
-            if !self.kept.contains_key(&id) {
+            if let Entry::Vacant(unknown) = self.kept.entry(id) {
                 match store.get(&path)?.map(|file| Manifest::decode(&path, &file)) {
-                    Some(Ok(manifest)) => drop(self.kept.insert(id, manifest)),
+                    Some(Ok(manifest)) => drop(unknown.insert(manifest)),
                     _ => {
                         // Of no use to anyone, and it names what nobody can know.
                         tracing::warn!(checkpoint = path, "a damaged checkpoint is removed");

@@ -54,18 +54,27 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, DecodeError> {
             limit: MAX_BODY_BYTES,
         });
     }
-    let text = unmarked(body);
-    let before = text.as_ptr().addr() - body.as_ptr().addr();
-    let text = std::str::from_utf8(text).map_err(|error| DecodeError::NotUtf8 {
+    // Places are told as those of the body, which may begin with marks.
+    let before = unmarked(body).as_ptr().addr() - body.as_ptr().addr();
+    let text = std::str::from_utf8(&body[before..]).map_err(|error| DecodeError::NotUtf8 {
         offset: before + error.valid_up_to(),
     })?;
     if let Some(offset) = too_deep(text) {
         return Err(DecodeError::TooDeep {
-            offset,
+            offset: before + offset,
             limit: MAX_DEPTH,
         });
     }
-    sonic_rs::from_str(text).map_err(|error| syntax(text, &error))
+    sonic_rs::from_str(text).map_err(|error| match syntax(text, &error) {
+        DecodeError::Truncated { bytes } => DecodeError::Truncated {
+            bytes: before + bytes,
+        },
+        DecodeError::NotJson { detail, offset } => DecodeError::NotJson {
+            detail,
+            offset: before + offset,
+        },
+        other => other,
+    })
 }
 
 /// What is wrong with text the parser gave up on. Rare, so it is read once more by a parser that says it well.

@@ -87,6 +87,9 @@ fn every_start_of_an_event_is_cut_short() -> Result<(), Box<dyn Error>> {
                 &line[..end]
             );
         }
+        let marked = [b"\xef\xbb\xbf", &line.as_bytes()[..line.len() - 1]].concat();
+        let bytes = marked.len();
+        assert_eq!(decode(&marked), Err(DecodeError::Truncated { bytes }), "{line}");
     }
     Ok(())
 }

@@ -23,7 +23,11 @@ pub(super) const TOKENS: usize = 12_000;
 /// Most operators, and brackets around them, that can be one within the other.
 pub(super) const DEPTH: usize = 600;
 /// Most brackets, `case`s and subqueries that can be one within the other.
-pub(super) const NESTED: usize = 30;
+pub(super) const NESTED: usize = 16;
+/// Most tokens the parser may look at. It tries what is in a bracket as one thing and then as another (an argument as a
+/// named one first, what stands in a `from` as a query first), so that it looks at a token twice for each bracket around it,
+/// four times within two, and so on: thirty calls within each other would keep it for years, and nothing ends it.
+pub(super) const LOOKS: usize = 400_000;
 /// Most queries: each `select`, `values` and `table`.
 pub(super) const QUERIES: usize = 100;
 /// Most `join`s.
@@ -93,6 +97,10 @@ struct Seen {
     queries: usize,
     joins: usize,
     statements: usize,
+    /// Brackets that are open.
+    brackets: u32,
+    /// How often the parser may look at what has been read.
+    looks: usize,
 }
 
 impl Default for Seen {
@@ -108,6 +116,8 @@ impl Default for Seen {
             queries: 0,
             joins: 0,
             statements: 0,
+            brackets: 0,
+            looks: 0,
         }
     }
 }
@@ -148,6 +158,15 @@ impl Seen {
         }
         if self.levels.len() > NESTED {
             return Err(too_complex("brackets that are one within the other", NESTED));
+        }
+        self.looks += 1 << self.brackets;
+        if self.looks > LOOKS {
+            return Err(SqlError::TooComplex {
+                state: "54001",
+                message: "the statement is too complex: too much stands within brackets that are one within the other; \
+                          ask in parts, or name parts of it by `with`"
+                    .into(),
+            });
         }
         Ok(())
     }
@@ -211,13 +230,15 @@ impl Seen {
 
     fn open(&mut self, opened: Opened) {
         self.below += self.levels.last().map_or(0, |level| level.operators) + 1;
+        self.brackets += u32::from(opened == Opened::Bracket);
         self.levels.push(Level { opened, operators: 0 });
     }
 
     /// Never the text itself.
     fn close(&mut self) {
         if self.levels.len() > 1 {
-            self.levels.pop();
+            let closed = self.levels.pop();
+            self.brackets -= u32::from(closed.is_some_and(|level| level.opened == Opened::Bracket));
             let level = self.level();
             let operators = level.operators;
             level.operators += 1;
@@ -252,6 +273,7 @@ impl Seen {
         }
         self.levels.truncate(1);
         self.below = 0;
+        self.brackets = 0;
         self.level().operators = 0;
         Ok(())
     }
@@ -301,13 +323,13 @@ mod tests {
             (
                 format!("select {}1{}", "(".repeat(60), ")".repeat(60)),
                 "54001",
-                "30 brackets",
+                "16 brackets",
             ),
-            (format!("select {}1", "array[".repeat(60)), "54001", "30 brackets"),
+            (format!("select {}1", "array[".repeat(60)), "54001", "16 brackets"),
             (
                 format!("select {}", "case when true then ".repeat(60)),
                 "54001",
-                "30 brackets",
+                "16 brackets",
             ),
             (
                 format!("select 1{}", " union all select 1".repeat(5000)),
@@ -318,6 +340,16 @@ mod tests {
                 format!("select 1 from a{}", " join a on true".repeat(60)),
                 "54001",
                 "48 joins",
+            ),
+            (
+                format!(
+                    "select {}{}1{}",
+                    "abs(".repeat(14),
+                    "1,".repeat(5000),
+                    ")".repeat(14)
+                ),
+                "54001",
+                "too much stands within brackets",
             ),
             ("show a;".repeat(200), "54001", "100 statements"),
             (

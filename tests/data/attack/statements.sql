@@ -11,11 +11,11 @@ select {3000*not }true
 select {3000*- }1
 select a{20000*[1]} from (select array[1] as a) x
 select {60*(}1{60*)}
-select {28*(}1{28*)}
+select {14*(}1{14*)}
 select {30000*(}1
-select {28*case when true then }1{28* end}
+select {14*case when true then }1{14* end}
 select {40*case }
-select {28*array[}1{28*]}
+select {14*array[}1{14*]}
 select {40*(select }1{40*)}
 select 1 from {40*(select 1 from }as_of() a{40*) a}
 select 1 where {3000*true and }true
@@ -23,9 +23,9 @@ select 1 where {290*true and }true
 select 1 where {290*1 = 2 or }true
 select 1 where 1 in ({5000*1,}1)
 select 1 where 1 in ({5000*1+1,}1)
-select {28*coalesce(1,}1{28*)}
+select {14*coalesce(1,}1{14*)}
 select {40*coalesce(1,}1{40*)}
-select {28*abs(}1{28*)}
+select {14*abs(}1{14*)}
 select {40*abs(}1{40*)}
 select {5000*'a'||}'b'
 select {298*'a'||}'b'

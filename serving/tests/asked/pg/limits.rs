@@ -258,8 +258,8 @@ fn the_longest_and_deepest_statements_that_may_be_asked_are_answered() {
         format!("select {}1", "1+".repeat(590)),
         format!("select 1{}", "::bigint".repeat(290)),
         format!("select {}true", "not ".repeat(40)),
-        format!("select {}1{}", "(".repeat(29), ")".repeat(29)),
-        format!("select {}1{}", "abs(".repeat(29), ")".repeat(29)),
+        format!("select {}1{}", "(".repeat(15), ")".repeat(15)),
+        format!("select {}1{}", "abs(".repeat(15), ")".repeat(15)),
         format!(
             "select count(*) from numbers where {}n = 5",
             "n = 3 or ".repeat(290)
@@ -268,7 +268,9 @@ fn the_longest_and_deepest_statements_that_may_be_asked_are_answered() {
         format!("select 1{}", " union all select 1".repeat(99)),
         format!(
             "select count(*) from numbers a{}",
-            " join numbers using (n)".repeat(40)
+            (0..40)
+                .map(|at| format!(" join numbers b{at} on b{at}.n = a.n"))
+                .collect::<String>()
         ),
     ] {
         if let Err(error) = client.simple_query(&sql) {

@@ -144,7 +144,7 @@ fn a_ledger_that_is_an_older_copy_is_noticed_and_what_it_lacks_is_read_again() -
         records,
         mut publisher,
         ..
-    } = made(kafka, "OLD", "--late 20")?;
+    } = made(kafka, "OLC", "--late 20")?;
     let (first, second) = records.split_at(records.len() / 3);
     publisher.send(first)?;
     publisher.flush()?;
@@ -156,7 +156,7 @@ fn a_ledger_that_is_an_older_copy_is_noticed_and_what_it_lacks_is_read_again() -
     publisher.send(second)?;
     publisher.flush()?;
     site.run_once(&[])?;
-    ensure_all_committed(kafka, "old", &publisher)?;
+    ensure_all_committed(kafka, "olc", &publisher)?;
     remove(&site);
     for (path, bytes) in copy {
         fs::write(path, bytes)?;

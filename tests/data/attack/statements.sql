@@ -28,7 +28,6 @@ select {40*coalesce(1,}1{40*)}
 select {14*abs(}1{14*)}
 select {40*abs(}1{40*)}
 select {5000*'a'||}'b'
-select {298*'a'||}'b'
 select cast(1 as {50*array<}int{50*>})
 select 1 {3000*is null }
 select {900*interval }'1'
@@ -89,22 +88,16 @@ select array_resize(make_array(1), 2000000000, 1)
 select range(1, 9000000000)
 select generate_series(1, 9000000000)
 select unnest(generate_series(1, 9000000000))
-select length(concat({500*repeat('x', 1000000),}''))
 select length(a || a || a || a || a || a || a || a) from (select repeat('x', 3000000) as a) t
-select length(a||a||a||a) from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select repeat('x', 1000) as a) t) t) t) t) t) t) t) t
 select regexp_replace(repeat('a', 1000000), 'a', repeat('b', 1000000), 'g')
 select regexp_like(repeat('a', 100000), '((a{100}){100}){100}')
 select repeat('a', 1000000) ~ '(a{1,500}){1,500}b'
 select repeat('a', 100000) ~ repeat('(a?)', 1000)
 select repeat('a', 1000000) like repeat('%a', 2000)
 select count(*) from generate_series(1, 100000) where value::text ~ repeat('\w', (value % 900)::int)
-select translate(repeat('a', 1000000), repeat('ab', 500000), repeat('cd', 500000))
 select btrim(repeat('a', 1000000), repeat('b', 1000000))
 select to_char(timestamp '2026-11-30 08:00:00', repeat('%A %B ', 100000))
 select array_to_string(range(1, 1000000), repeat(',', 10000))
-select array_has_any(range(1, 1000000), range(2000000, 3000000))
-select array_length(array_distinct(range(1, 1000000)))
-select encode(repeat('x', 10000000)::bytea, 'hex')
 
 -- panics of libraries
 select row(0.1::decimal(38,30))

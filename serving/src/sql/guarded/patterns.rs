@@ -22,6 +22,9 @@ const LARGE: usize = 2 << 20;
 /// Text in which a large pattern may be looked for, in bytes.
 const LITTLE_TEXT: u64 = 1 << 20;
 
+/// Most bytes of a `like` pattern times bytes of the text: the first may be looked at for each of the second.
+const LIKE_LOOKS: u64 = 16 << 20;
+
 /// Whether `patterns` may be looked for in so many bytes of text.
 ///
 /// # Errors
@@ -73,6 +76,13 @@ pub(super) fn judge_like(bytes: u64, text: u64) -> Result<(), SqlError> {
             "at most {most} bytes of a pattern, for so long a text"
         )));
     }
+    // Of a constant the text is not known; then its length alone counts.
+    if text != u64::MAX && bytes.saturating_mul(text) > LIKE_LOOKS && bytes > 64 {
+        return Err(refused(format!(
+            "at most {} bytes of a pattern, for so long a text",
+            (LIKE_LOOKS / text).max(64)
+        )));
+    }
     Ok(())
 }
 
@@ -91,6 +101,17 @@ mod tests {
 
     fn judged(pattern: &str, text: u64) -> Result<(), SqlError> {
         judge(Some(&ColumnarValue::Scalar(ScalarValue::from(pattern))), text)
+    }
+
+    #[test]
+    fn the_longer_the_text_the_shorter_a_pattern_of_like_may_be() {
+        judge_like(4000, 4000).unwrap();
+        judge_like(64, 1 << 40).unwrap();
+        let error = judge_like(1000, 1_000_000).unwrap_err();
+        assert!(
+            error.to_string().contains("at most 64 bytes of a pattern"),
+            "{error}"
+        );
     }
 
     #[test]

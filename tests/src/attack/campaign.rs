@@ -131,7 +131,7 @@ fn cases() -> Result<Vec<(&'static str, Case)>> {
         })
     }
     let mut all = statements::made();
-    all.extend(statements::kept()?);
+    all.extend(statements::kept());
     let (waited, burning) = (all.clone(), all.clone());
     Ok(vec![
         ("frames: greetings and frames after login", quiet(pg::after_login)),

@@ -5,14 +5,16 @@ use super::{
     target::{Target, listen},
 };
 use crate::Dice;
-use anyhow::{Context, Result};
-use dbb_test_services::root;
 use std::{
-    fs,
     io::Write,
     thread,
     time::{Duration, Instant},
 };
+
+// The tests of the SQL server include it too.
+#[path = "../../data/attack/statements.rs"]
+#[allow(unreachable_pub)]
+mod listed;
 
 /// Statements that make much of little: each with a name for the report.
 pub(super) fn made() -> Vec<(String, String)> {
@@ -58,30 +60,11 @@ pub(super) fn made() -> Vec<(String, String)> {
     .collect()
 }
 
-/// Those in `tests/data/attack/statements.sql`, where `{3*1+}1` stands for `1+1+1+1`.
-pub(super) fn kept() -> Result<Vec<(String, String)>> {
-    let path = root().join("tests/data/attack/statements.sql");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().map(str::trim);
-    let statements = lines.filter(|line| !line.is_empty() && !line.starts_with("--"));
-    statements
-        .map(|line| Ok((line.to_owned(), written_out(line)?)))
+/// Those in `tests/data/attack/statements.sql`, written out.
+pub(super) fn kept() -> Vec<(String, String)> {
+    let all = listed::statements().into_iter();
+    all.map(|(line, statement)| (line.to_owned(), statement))
         .collect()
-}
-
-fn written_out(line: &str) -> Result<String> {
-    let (mut out, mut rest) = (String::new(), line);
-    while let Some((before, braced)) = rest.split_once('{') {
-        let repeated = braced.split_once('}').and_then(|(inside, after)| {
-            let (times, text) = inside.split_once('*')?;
-            Some((times.parse::<usize>().ok()?, text, after))
-        });
-        let (times, text, after) = repeated.with_context(|| format!("`{line}` has no end of its braces"))?;
-        out += before;
-        out += &text.repeat(times);
-        rest = after;
-    }
-    Ok(out + rest)
 }
 
 /// Each statement once, on a connection that waits for its answer or for so long.

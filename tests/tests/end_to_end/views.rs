@@ -19,8 +19,8 @@ use serde_json::Value;
 use std::{
     collections::BTreeSet,
     fs,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread::{self, ScopedJoinHandle},
     time::Duration,
 };
 
@@ -79,7 +79,7 @@ fn at_each_published_epoch_views_equal_a_fold_of_the_offsets_bound_to_it() -> Re
     let mut dice = Dice::new("exact views");
     let mut run = viewing.start(&["--workers", "2"])?;
 
-    let stop = AtomicBool::new(false);
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let answers = thread::scope(|scope| -> Result<Vec<Answer>> {
         let clients: Vec<_> = (0..2)
             .map(|_| {
@@ -88,14 +88,20 @@ fn at_each_published_epoch_views_equal_a_fold_of_the_offsets_bound_to_it() -> Re
                     let mut answers = Vec::new();
                     while !stop.load(Relaxed) {
                         answers.push(ask(&mut client, ALL)?);
+                        answered.fetch_add(1, Relaxed);
                     }
                     Ok(answers)
                 })
             })
             .collect();
         let mut rest = records.as_slice();
-        let mut sent = Ok(());
+        let (mut sent, mut chunks) = (Ok(()), 0);
         while !rest.is_empty() && sent.is_ok() {
+            // However busy the machine is, there are answers of many moments.
+            while answered.load(Relaxed) < chunks / 4 && !clients.iter().any(ScopedJoinHandle::is_finished) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            chunks += 1;
             let (chunk, later) = rest.split_at((1 + dice.below(150) as usize).min(rest.len()));
             rest = later;
             sent = publisher.send(chunk);

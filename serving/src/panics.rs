@@ -82,9 +82,10 @@ pub fn is_of_a_door(panic: &PanicHookInfo<'_>) -> bool {
     *times += 1;
     let times = *times;
     drop(places);
-    // The first time in full; then at 10, 100, 1000: whoever has found a way in may use it all day.
+    // The first time in full; then at 10, 100, 1000: whoever has found a way in may use it all day. Where it came from is
+    // told if the environment asks for it: to name the frames takes more memory than a statement may.
     if times == 1 {
-        let backtrace = Backtrace::force_capture();
+        let backtrace = Backtrace::capture();
         tracing::error!(door, %panic, %backtrace, "a fault of this program has ended one connection or statement; please report it");
     } else if times.to_string().trim_end_matches('0') == "1" {
         tracing::error!(door, %panic, times, "a fault of this program ends connections or statements");

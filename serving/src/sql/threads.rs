@@ -22,8 +22,8 @@ pub(crate) const STACK_BYTES: usize = 256 << 20;
 pub const THREAD_NAME: &str = "sql-statement";
 /// How much more is asked of the processors for others, 0 to 19, as `nice` has it.
 const NICENESS: i32 = 10;
-/// How long one is kept that has nothing to do: its stack may have been used.
-const KEPT: Duration = Duration::from_secs(2);
+/// How long one is kept that has nothing to do: hardly, for what it used of its stack is its own until it ends.
+const KEPT: Duration = Duration::from_millis(1);
 
 /// All of them.
 #[derive(Debug)]

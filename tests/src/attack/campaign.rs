@@ -71,10 +71,17 @@ pub fn run(options: &Options) -> Result<Findings> {
     create_topics(&kafka, &records, 1, &mut BTreeSet::new())?;
     let publisher = Publisher::once(&kafka, 1)?;
 
+    let run = start(&site, http)?;
+    let process = run.id();
     let mut attacked = Attacked {
         site: &site,
-        run: start(&site, http)?,
-        target: Target { sql, http, hold },
+        run,
+        target: Target {
+            sql,
+            http,
+            process,
+            hold,
+        },
         findings: &mut findings,
     };
     let now = Now::default();
@@ -183,7 +190,7 @@ fn site(
     all.extend(words.split_whitespace());
     // The limit of files is that of the process, not of those who attack it.
     let few = folder.join("few-files");
-    let script = format!("#!/bin/sh\nulimit -n {FILES}\nexec {} \"$@\"\n", options.program);
+    let script = format!("#!/bin/sh\nunset RUST_BACKTRACE\nulimit -n {FILES}\nexec {} \"$@\"\n", options.program);
     fs::write(&few, script)?;
     fs::set_permissions(&few, fs::Permissions::from_mode(0o755))?;
     let mut site = Site::make(&few.display().to_string(), &all)?;
@@ -252,7 +259,8 @@ impl Attacked<'_> {
             println!("  death: {}", last.join(" | "));
             self.findings.deaths.push(name.to_owned());
             self.run = start(self.site, self.target.http)?;
-            memory.follow(self.run.id());
+            self.target.process = self.run.id();
+            memory.follow(self.target.process);
         }
         Ok(())
     }
@@ -306,7 +314,16 @@ fn locked(
     )?;
     let run = start(&site, http)?;
     let begun = Instant::now();
-    pg::before_login(&Target { sql, http, hold }, dice);
+    let process = run.id();
+    pg::before_login(
+        &Target {
+            sql,
+            http,
+            process,
+            hold,
+        },
+        dice,
+    );
     thread::sleep(Duration::from_millis(300));
     findings.cases += 1;
     println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());

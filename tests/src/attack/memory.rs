@@ -25,6 +25,20 @@ pub(super) fn resident_mib(process: u32) -> Result<u64> {
     Ok(kib / 1024)
 }
 
+/// The most that a process had since [`forget_peak`], in MiB, as the system kept it: no peak is too short to be seen.
+pub(super) fn peak_mib(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
+/// From now on a peak is looked for anew.
+pub(super) fn forget_peak(process: u32) {
+    // Where it cannot be forgotten, the report names later statements than the one it was.
+    let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
+}
+
 /// The most that a process had since it was last asked.
 pub(super) struct Most {
     most: Arc<AtomicU64>,

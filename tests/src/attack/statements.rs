@@ -1,6 +1,7 @@
 //! Statements that overflow, fill the memory or eat the processor; asked and waited for, cancelled, or abandoned.
 
 use super::{
+    memory::{forget_peak, peak_mib, resident_mib},
     pg::{frame, login},
     target::{Target, listen},
 };
@@ -15,6 +16,9 @@ use std::{
 #[path = "../../data/attack/statements.rs"]
 #[allow(unreachable_pub)]
 mod listed;
+
+/// What a statement takes is in the report from here on.
+const TELLING_MIB: u64 = 100;
 
 /// Statements that make much of little: each with a name for the report.
 pub(super) fn made() -> Vec<(String, String)> {
@@ -74,6 +78,8 @@ pub(super) fn waited_for(target: &Target, statements: &[(String, String)]) {
             continue;
         };
         let begun = Instant::now();
+        let before = resident_mib(target.process).unwrap_or(0);
+        forget_peak(target.process);
         let _ = stream.write_all(&frame(b'Q', format!("{statement}\0").as_bytes()));
         let mut heard = Vec::new();
         while !heard.ends_with(b"Z\0\0\0\x05I") && begun.elapsed() < target.hold * 4 {
@@ -81,8 +87,9 @@ pub(super) fn waited_for(target: &Target, statements: &[(String, String)]) {
             heard.extend(more);
         }
         let took = begun.elapsed().as_millis();
-        if took > 3000 {
-            println!("  {name}: {took} ms");
+        let peak = peak_mib(target.process).unwrap_or(0);
+        if took > 3000 || peak > before + TELLING_MIB {
+            println!("  {name}: {took} ms, {before} MiB before and {peak} at most");
         }
     }
 }

@@ -14,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Target {
     pub(super) sql: SocketAddr,
     pub(super) http: SocketAddr,
+    /// The process, whose memory is looked at.
+    pub(super) process: u32,
     /// How long what is held is held.
     pub(super) hold: Duration,
 }

@@ -57,6 +57,7 @@ attack:
 	@scripts/setup build python kafka
 	$(FAST) build $(OPTIMISED) --bin dbb_under_test --bin attack
 	target/release/attack $(ATTACK)
+	DBB_HOSTILE=all cargo test --quiet --locked --package dbb-serving --test asked no_statement_ends
 
 # make bench BENCH=decode: one of the measurements in bench/benches
 BENCH ?= decode

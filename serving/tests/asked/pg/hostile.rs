@@ -126,9 +126,17 @@ fn no_statement_ends_or_blocks_the_server_and_none_burns_on() {
             (answered, longest)
         })
     };
-    let only = std::env::var("DBB_HOSTILE").unwrap_or_default();
-    for (line, sql) in statements::statements() {
-        if !line.contains(&only) {
+    // All of them, or those that hold a word; otherwise every third, by chance: unoptimised they take minutes.
+    let only = std::env::var("DBB_HOSTILE").ok();
+    let of = std::process::id() as usize % 3;
+    println!("every third, from {of} on, unless DBB_HOSTILE says which: {only:?}");
+    for (n, (line, sql)) in statements::statements().into_iter().enumerate() {
+        let asked = match only.as_deref() {
+            Some("all") => true,
+            Some(word) => line.contains(word),
+            None => n % 3 == of,
+        };
+        if !asked {
             continue;
         }
         let mut client = victim.connect();

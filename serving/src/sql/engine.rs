@@ -12,7 +12,7 @@ use super::{
     running::{Running, Who, beginning},
     session::Sessions,
     threads::Threads,
-    watch::Watch,
+    watch::{Watch, is_planned},
     watched::watched,
     work::{Encode, Local, Started, Work},
 };
@@ -361,6 +361,7 @@ impl Inner {
             judge_plan(&plan)?;
             let plan = state.optimize(&harden(plan)?)?;
             let physical = watched(state.create_physical_plan(&plan).await?)?;
+            is_planned();
             let context = TaskContext::from(&state).with_runtime(runtime);
             Ok(execute_stream(physical, Arc::new(context))?)
         })?;

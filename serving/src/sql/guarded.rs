@@ -27,11 +27,16 @@ use std::sync::Arc;
 /// Most comparisons of letters that one call of `levenshtein` may make: of all its rows together.
 const COMPARISONS: u64 = 20_000_000;
 
+/// Most bytes that one call of a function may work through which does much for each: of all its rows together.
+const LABOUR: u64 = 4 << 20;
+
 /// What a function makes of its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Makes {
     /// At most what it is given, all together.
     Sum,
+    /// The same, in one loop that does much for each of them.
+    Labour,
     /// The first, each letter of which may become the argument at this place.
     EachLetter(usize),
     /// The first, as often as the second says.
@@ -68,11 +73,11 @@ fn makes(name: &str) -> Option<Makes> {
         "regexp_replace" => Makes::Replaces,
         PATTERN => Makes::Pattern,
         LIKE => Makes::Like,
-        "concat" | "concat_ws" | "overlay" | "translate" | "initcap" | "lower" | "upper" | "reverse"
-        | "string_to_array" | "make_array" | "array_append" | "array_prepend" | "array_concat"
-        | "array_replace" | "array_replace_n" | "array_replace_all" | "array_union" | "array_intersect"
-        | "array_except" | "array_distinct" | "array_sort" | "array_reverse" | "arrays_zip" | "flatten"
-        | "map" | "encode" | "decode" | JOINED => Makes::Sum,
+        "translate" | "initcap" | "reverse" | "string_to_array" | "array_replace" | "array_replace_n"
+        | "array_replace_all" | "array_union" | "array_intersect" | "array_except" | "array_distinct"
+        | "array_sort" | "array_reverse" | "arrays_zip" | "map" | "encode" | "decode" => Makes::Labour,
+        "concat" | "concat_ws" | "overlay" | "lower" | "upper" | "make_array" | "array_append"
+        | "array_prepend" | "array_concat" | "flatten" | JOINED => Makes::Sum,
         _ => return None,
     })
 }
@@ -103,6 +108,16 @@ impl Guarded {
         }
     }
 
+    fn too_much(&self, what: String, most: u64) -> SqlError {
+        SqlError::TooComplex {
+            state: "54001",
+            message: format!(
+                "`{}` would {what} for one batch of rows, and {most} are the most; ask for fewer or shorter ones",
+                self.name()
+            ),
+        }
+    }
+
     fn ask(&self, arguments: &ScalarFunctionArgs) -> Result<(), SqlError> {
         let (args, rows) = (&arguments.args, arguments.number_rows);
         let all = || {
@@ -115,6 +130,13 @@ impl Guarded {
         let rows_of = |bytes: u64| bytes.saturating_mul(rows.max(1) as u64);
         let bytes = match self.makes {
             Makes::Sum => all(),
+            Makes::Labour => {
+                let bytes = all();
+                if bytes > LABOUR {
+                    return Err(self.too_much(format!("work through {bytes} bytes"), LABOUR));
+                }
+                bytes
+            }
             Makes::EachLetter(with) => {
                 let letters = of(0, total).saturating_add(rows as u64);
                 letters.saturating_mul(of(with, longest).saturating_add(1))
@@ -134,14 +156,8 @@ impl Guarded {
             Makes::Compared => {
                 let compared = of(0, total).saturating_mul(of(1, longest).max(1));
                 if compared > COMPARISONS && args.len() > 1 {
-                    return Err(SqlError::TooComplex {
-                        state: "54001",
-                        message: format!(
-                            "`{}` would compare {compared} letters with each other for one batch of rows, and may \
-                             compare {COMPARISONS}; ask for fewer or shorter ones",
-                            self.name()
-                        ),
-                    });
+                    let what = format!("compare {compared} letters with each other");
+                    return Err(self.too_much(what, COMPARISONS));
                 }
                 all()
             }
@@ -290,7 +306,7 @@ impl ScalarUDFImpl for Pattern {
     }
 }
 
-/// `||` of texts: null if either is.
+/// `||` of texts, of all of them: null if one is.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Joined(Signature);
 
@@ -299,6 +315,11 @@ impl Joined {
         Guarded::of(Arc::new(ScalarUDF::new_from_impl(Self(Signature::user_defined(
             Volatility::Immutable,
         )))))
+    }
+
+    /// Whether `function` is it, asked or not.
+    pub(super) fn is(function: &ScalarUDF) -> bool {
+        function.name() == JOINED
     }
 }
 
@@ -325,11 +346,14 @@ impl ScalarUDFImpl for Joined {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let both = ColumnarValue::values_to_arrays(&arguments.args)?;
-        let [left, right] = both.as_slice() else {
-            return Err(SqlError::Failed("`||` has two sides".into()).into());
-        };
-        let joined = arrow::compute::kernels::concat_elements::concat_elements_dyn(left, right)?;
+        let parts = ColumnarValue::values_to_arrays(&arguments.args)?;
+        let mut parts = parts.into_iter();
+        let first = parts
+            .next()
+            .ok_or_else(|| SqlError::Failed("`||` has two sides".into()))?;
+        let joined = parts.try_fold(first, |joined, part| {
+            arrow::compute::kernels::concat_elements::concat_elements_dyn(&joined, &part)
+        })?;
         let scalar = arguments
             .args
             .iter()

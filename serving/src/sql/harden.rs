@@ -1,7 +1,7 @@
 //! A plan in which every function and operator asks before it makes much.
 //!
 //! ```text
-//!   a || b              text_concat(a, b)                  asked like a function
+//!   a || b || c         text_concat(a, b, c)               asked like a function
 //!   a ~ b               a ~ checked_pattern(b, a)          unless b is a constant, which is looked at here
 //!   overlay(.. placing) the function that is asked         where the planner took the library's own
 //!   array_agg(..) over  refused: it would be a list for each row, of all rows
@@ -56,7 +56,7 @@ pub(super) fn harden(plan: LogicalPlan) -> Result<LogicalPlan> {
                         op: Operator::StringConcat,
                         right,
                     }) if is_text(&left, &schema) && is_text(&right, &schema) => {
-                        Transformed::yes(call(Joined::function(), vec![*left, *right]))
+                        Transformed::yes(joined(*left, *right))
                     }
                     Expr::BinaryExpr(BinaryExpr { left, op, right }) if is_match(op) => {
                         let right = checked(*right, &left, false)?;
@@ -84,6 +84,20 @@ pub(super) fn harden(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })?;
     Ok(done.data)
+}
+
+/// One call for all of `a || b || c`: hundreds of calls within each other are planned in minutes.
+fn joined(left: Expr, right: Expr) -> Expr {
+    let mut parts = parts_of(left);
+    parts.extend(parts_of(right));
+    call(Joined::function(), parts)
+}
+
+fn parts_of(side: Expr) -> Vec<Expr> {
+    match side {
+        Expr::ScalarFunction(ScalarFunction { func, args }) if Joined::is(&func) => args,
+        other => vec![other],
+    }
 }
 
 fn call(func: Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {

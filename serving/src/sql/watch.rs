@@ -30,8 +30,9 @@ pub(super) struct Watch {
     deadline: Instant,
     limit: Duration,
     memory_bytes: usize,
-    /// Bytes that functions have made since the last batch went by.
+    /// Bytes that functions have made since the last batch went by, and may make until the next.
     made: AtomicUsize,
+    may_make: AtomicUsize,
 }
 
 impl Watch {
@@ -44,6 +45,7 @@ impl Watch {
             limit,
             memory_bytes,
             made: AtomicUsize::new(0),
+            may_make: AtomicUsize::new(CONSTANTS.min(memory_bytes / SHARE_OF_A_CALL)),
         })
     }
 
@@ -101,23 +103,47 @@ pub(super) fn batch_passed() -> Result<(), SqlError> {
     })
 }
 
+/// The statement is planned: its functions go on with rows.
+pub(super) fn is_planned() {
+    CURRENT.with_borrow(|current| {
+        if let Some(watch) = current {
+            watch.made.store(0, Relaxed);
+            watch.may_make.store(watch.memory_bytes / 2, Relaxed);
+        }
+    });
+}
+
+/// What all functions together may make of constants while a statement is planned, in bytes: it is the plan's until its end,
+/// and is written out as a name, hashed and compared in each of a planner's rounds.
+const CONSTANTS: usize = 2 << 20;
+
+/// Whoever makes less in a call is not counted: constants are folded again in each of a planner's rounds.
+const LITTLE: usize = 16 << 10;
+
+/// One call of a function may make this part of the statement's memory.
+const SHARE_OF_A_CALL: usize = 16;
+
 /// A function is about to make up to `bytes`. One call may make a sixteenth of the statement's memory, and all calls for
 /// one batch half of it.
 pub(super) fn will_make(function: &str, bytes: u64) -> Result<(), SqlError> {
     CURRENT.with_borrow(|current| {
         let Some(watch) = current else { return Ok(()) };
         watch.check()?;
-        let most = watch.memory_bytes / 16;
+        let most = watch.memory_bytes / SHARE_OF_A_CALL;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         if bytes > most {
             return Err(SqlError::TooMuchMemory(format!(
                 "`{function}` could make {bytes} bytes for one batch of rows, and may make {most}"
             )));
         }
+        if bytes < LITTLE {
+            return Ok(());
+        }
         let made = watch.made.fetch_add(bytes, Relaxed).saturating_add(bytes);
-        if made > watch.memory_bytes / 2 {
+        let most = watch.may_make.load(Relaxed);
+        if made > most {
             return Err(SqlError::TooMuchMemory(format!(
-                "functions could make {made} bytes for one batch of rows"
+                "functions could make {made} bytes for one batch of rows, or of constants, and may make {most}"
             )));
         }
         Ok(())
@@ -128,8 +154,11 @@ pub(super) fn will_make(function: &str, bytes: u64) -> Result<(), SqlError> {
 mod tests {
     use super::*;
 
+    /// What one call may make.
+    const CALL: usize = 1 << 20;
+
     fn watch(left: Duration) -> Arc<Watch> {
-        Watch::new(7, Instant::now() + left, left, 1600)
+        Watch::new(7, Instant::now() + left, left, 16 * CALL)
     }
 
     #[test]
@@ -159,18 +188,26 @@ mod tests {
         let watch = watch(Duration::from_secs(60));
         watch.during(|| {
             assert!(matches!(
-                will_make("replace", 101),
+                will_make("replace", CALL as u64 + 1),
                 Err(SqlError::TooMuchMemory(_))
             ));
+            // Of constants.
+            assert!(will_make("replace", CALL as u64).is_ok());
+            assert!(will_make("replace", LITTLE as u64 - 1).is_ok());
+            assert!(matches!(
+                will_make("replace", LITTLE as u64),
+                Err(SqlError::TooMuchMemory(_))
+            ));
+            is_planned();
             for _ in 0..8 {
-                assert!(will_make("replace", 100).is_ok());
+                assert!(will_make("replace", CALL as u64).is_ok());
             }
             assert!(matches!(
-                will_make("replace", 100),
+                will_make("replace", CALL as u64),
                 Err(SqlError::TooMuchMemory(_))
             ));
             assert!(batch_passed().is_ok());
-            assert!(will_make("replace", 100).is_ok());
+            assert!(will_make("replace", CALL as u64).is_ok());
         });
     }
 }

@@ -115,3 +115,10 @@ select interval '2147483647 months' * 2
 select timestamp '2026-11-30' + interval '2147483647 months'
 select '{}'::int[]
 select round(99999999999999999999999999999999999999::decimal(38,0), -39)
+select {298*'a'||}'b'
+select length(concat({500*repeat('x', 1000000),}''))
+select length(a||a||a||a) from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select a||a||a||a as a from (select repeat('x', 1000) as a) t) t) t) t) t) t) t) t
+select translate(repeat('a', 1000000), repeat('ab', 500000), repeat('cd', 500000))
+select array_has_any(range(1, 1000000), range(2000000, 3000000))
+select array_length(array_distinct(range(1, 1000000)))
+select encode(repeat('x', 10000000)::bytea, 'hex')

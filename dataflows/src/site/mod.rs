@@ -126,10 +126,13 @@ fn run_as(
         )?),
         None => None,
     };
-    let _sql = match &live {
+    let sql = match &live {
         Some(live) => live.sql(config, &metrics)?,
         None => None,
     };
+    if let Some(sql) = &sql {
+        sql.tell(&health);
+    }
     *joined = hosts
         .map(|hosts| join::joined(config, hosts, &health))
         .transpose()?;

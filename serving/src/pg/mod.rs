@@ -16,6 +16,7 @@ mod handler;
 mod negotiate;
 mod parameters;
 mod reader;
+mod saturation;
 mod settings;
 mod startup;
 mod tls;
@@ -24,7 +25,7 @@ mod words;
 pub use settings::{SqlSettings, TlsFiles};
 
 use crate::{
-    Metrics, Offered, ServeError,
+    Health, Metrics, Offered, ServeError,
     lobby::Lobby,
     panics,
     sql::{Engine, Epochs},
@@ -72,10 +73,18 @@ struct Door {
 /// A running SQL server; it stops when this is dropped.
 pub struct SqlServer {
     address: SocketAddr,
+    door: Arc<Door>,
     runtime: Option<Runtime>,
 }
 
 impl SqlServer {
+    /// Says in `health`, from now on, when there is no room for anybody.
+    pub fn tell(&self, health: &Arc<Health>) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(saturation::tell(Arc::clone(&self.door), Arc::clone(health)));
+        }
+    }
+
     /// The address it listens on; the port is a real one, also where 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -134,7 +143,8 @@ pub fn serve(
         .enable_all()
         .build()
         .map_err(ServeError::Thread)?;
-    let accepting = runtime.spawn(accept(listener, Arc::new(door)));
+    let door = Arc::new(door);
+    let accepting = runtime.spawn(accept(listener, Arc::clone(&door)));
     runtime.spawn(async {
         if let Err(error) = accepting.await
             && error.is_panic()
@@ -145,6 +155,7 @@ pub fn serve(
     });
     Ok(Some(SqlServer {
         address,
+        door,
         runtime: Some(runtime),
     }))
 }

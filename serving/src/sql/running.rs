@@ -117,6 +117,16 @@ impl Running {
         self.lock().statements.len()
     }
 
+    /// How many of them are worked on, and do not wait for their client.
+    pub fn working(&self) -> usize {
+        let lists = self.lock();
+        let working = lists
+            .statements
+            .values()
+            .filter(|entry| entry.working.load(Relaxed));
+        working.count()
+    }
+
     pub(super) fn all(&self) -> Vec<Shown> {
         let lists = self.lock();
         let all = lists.statements.values().map(|entry| Shown {

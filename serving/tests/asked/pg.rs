@@ -19,7 +19,7 @@ use dbb_operators::{
     },
 };
 use dbb_serving::{
-    Metrics, Offered, ServeError,
+    Health, Metrics, Offered, ServeError,
     pg::{SqlSettings, TlsFiles, serve},
     secret::SecretPlace,
 };

@@ -102,6 +102,26 @@ fn one_connection_too_many_is_told_so() {
 }
 
 #[test]
+fn no_room_for_anybody_is_said_after_a_while_and_taken_back() {
+    let (_, epochs) = numbers(10);
+    let settings = SqlSettings {
+        max_connections: 1,
+        ..SqlSettings::default()
+    };
+    let server = start(settings, epochs, vec![offered("numbers")], Metrics::default());
+    let health = Arc::new(Health::new(Duration::from_secs(3600)));
+    server.tell(&health);
+    let told = || health.readiness().reasons.get("sql").cloned();
+    let taken = Client::connect(&server, "");
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(told(), None, "too early");
+    wait_for(|| told().is_some());
+    assert!(told().unwrap().contains("all 1 connections"), "{:?}", told());
+    drop(taken);
+    wait_for(|| told().is_none());
+}
+
+#[test]
 fn a_statement_is_called_off_by_its_client() {
     let (table, epochs) = slow_numbers(10_000_000, Duration::from_millis(5));
     let server = start(

@@ -61,6 +61,7 @@ fn settled(number: u128) -> Entry {
         },
         outcome: Outcome::Ingested,
         at: NOW,
+        took: Some(Duration::from_millis(u64::from(number as u16 % 400))),
         uuids: vec![Uuid::from_u128(event.0)],
         verified: Verified::Size,
         provides: Vec::new(),

@@ -35,6 +35,7 @@ pub mod request;
 mod scalar;
 pub mod scan;
 pub mod sidecar;
+pub mod sketch;
 pub mod table;
 pub mod telling;
 pub mod time;

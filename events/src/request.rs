@@ -5,7 +5,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// What a repository is asked to do with a file.
@@ -91,6 +91,9 @@ pub struct Settled {
     pub outcome: Outcome,
     /// When the sink answered.
     pub at: Micros,
+    /// How long the attempt took, from when its call began; `None` where none was made. Files that are registered
+    /// together share their call.
+    pub took: Option<Duration>,
     /// The datasets registered, or removed: one, many for a zip, none for dimension records.
     pub uuids: Vec<Uuid>,
     /// What was compared with the file before registering.

@@ -154,6 +154,7 @@ mod tests {
             },
             outcome,
             at: Micros(3000),
+            took: None,
             uuids: vec![uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2)],
             verified: Verified::NotAsked,
             provides: Vec::new(),

@@ -8,7 +8,7 @@ use dbb_events::{Did, Micros, decode};
 use dbb_sinks::ledger::{Attempt, FileRow, Row, Selector, State, Story};
 use replicas::Found;
 use serde_json::{Value, json};
-use std::{fmt::Write as _, path::Path};
+use std::{fmt::Write as _, path::Path, time::Duration};
 use uuid::Uuid;
 
 /// Arguments of `dbb explain`.
@@ -210,7 +210,10 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
             attempt.waits_for.as_deref(),
             attempt.detail.as_deref(),
         );
-        line(Some(attempt.at), format!("{}{why}", attempt.outcome));
+        line(
+            Some(attempt.at),
+            format!("{}{why}{}", attempt.outcome, took(attempt.took)),
+        );
     }
     let why = sentence(
         row.reason.as_deref(),
@@ -219,7 +222,11 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
     );
     let verified = row.verified.as_deref().filter(|_| row.outcome.is_registered());
     let verified = verified.map(|v| format!(" (verified: {v})")).unwrap_or_default();
-    line(Some(row.updated_at), format!("{}{why}{verified}", row.outcome));
+    let took = took(row.took);
+    line(
+        Some(row.updated_at),
+        format!("{}{why}{verified}{took}", row.outcome),
+    );
     if row.outcome == State::Waiting {
         let tries = match row.attempts {
             0 => "no attempt has counted yet".into(),
@@ -231,6 +238,15 @@ fn push_event(page: &mut String, row: &Row, history: &[Attempt], now: Micros) {
             None => {}
         }
     }
+    if row.tries > 1 {
+        let _ = writeln!(page, "  attempts made: {}", row.tries);
+    }
+}
+
+/// How long an attempt took, if one was made.
+fn took(took: Option<Duration>) -> String {
+    took.map(|took| format!(", took {:.3} s", took.as_secs_f64()))
+        .unwrap_or_default()
 }
 
 /// When the file landed; known while its event is kept, which is as long as something may still be done.
@@ -287,6 +303,8 @@ mod tests {
             waiting_since: None,
             first_seen_at: Micros(3_000_000),
             updated_at: Micros(5_000_000),
+            took: Some(Duration::from_millis(1250)),
+            tries: 2,
             generation: 1,
             appended_at: Some(Micros(2_000_000)),
             body: None,
@@ -336,6 +354,7 @@ mod tests {
             reason: None,
             waits_for: Some("repository".into()),
             detail: Some("connection refused".into()),
+            took: Some(Duration::from_millis(20)),
         };
         assert_eq!(
             story(waiting, vec![earlier]),
@@ -347,9 +366,10 @@ transfer-done 00000000000000000000000000000abc for main
   1970-01-01T00:00:01.000000Z  announced at T as davs://h/raw/a/b.fits
   1970-01-01T00:00:02.000000Z  appended to T-raw
   1970-01-01T00:00:03.000000Z  read from T-raw[2]@40
-  1970-01-01T00:00:04.000000Z  waiting for repository: connection refused
-  1970-01-01T00:00:05.000000Z  waiting for dimension:exposure/LSSTCam/1: no record of exposure 1
+  1970-01-01T00:00:04.000000Z  waiting for repository: connection refused, took 0.020 s
+  1970-01-01T00:00:05.000000Z  waiting for dimension:exposure/LSSTCam/1: no record of exposure 1, took 1.250 s
   1970-01-01T00:01:00.000000Z  next try, if not before; attempts that count: 1
+  attempts made: 2
   next: it goes on by itself when a dimension file with that record arrives
 "
         );
@@ -362,7 +382,9 @@ transfer-done 00000000000000000000000000000abc for main
         refused.detail = Some("the file has 3 bytes, Rucio believes 4".into());
         let story = story(refused, Vec::new());
         assert!(
-            story.contains("  refused (size_mismatch): the file has 3 bytes, Rucio believes 4\n"),
+            story.contains(
+                "  refused (size_mismatch): the file has 3 bytes, Rucio believes 4, took 1.250 s\n"
+            ),
             "{story}"
         );
         assert!(

@@ -34,6 +34,8 @@ pub(super) fn row(row: &Row) -> Value {
         "waiting_since": row.waiting_since.map(|at| at.to_string()),
         "first_seen_at": row.first_seen_at.to_string(),
         "updated_at": row.updated_at.to_string(),
+        "took_s": row.took.map(|took| took.as_secs_f64()),
+        "tries": row.tries,
         "generation": row.generation,
         "body": row.body.as_deref().map(String::from_utf8_lossy),
     })
@@ -48,6 +50,7 @@ pub(super) fn attempt(attempt: &Attempt) -> Value {
         "reason": attempt.reason,
         "waits_for": attempt.waits_for,
         "detail": attempt.detail,
+        "took_s": attempt.took.map(|took| took.as_secs_f64()),
     })
 }
 

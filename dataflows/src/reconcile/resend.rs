@@ -89,6 +89,7 @@ pub(super) fn waiting(request: Request, now: Micros) -> Entry {
             counts: false,
         },
         at: now,
+        took: None,
         uuids: Vec::new(),
         verified: Verified::NotAsked,
         provides: Vec::new(),

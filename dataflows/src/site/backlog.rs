@@ -1,9 +1,11 @@
-//! Backlog: what earlier runs have left waiting in the ledger, for the view of what is open.
+//! Backlog: what earlier runs have left waiting in the ledger, for the view of what is open, and what they counted.
 
 use super::work::now;
 use dbb_events::{Dependency, Due, Micros, Outcome, Settled, Verified};
-use dbb_operators::{Again, Classified, Incoming, classify, mapping::Mapping, route::requests_for};
-use dbb_sinks::ledger::{Ledger, LedgerError};
+use dbb_operators::{
+    Again, Classified, Incoming, classify, mapping::Mapping, route::requests_for, views::attempts::Tried,
+};
+use dbb_sinks::ledger::{Durations, Ledger, LedgerError};
 use std::collections::HashSet;
 
 /// Most rows that are looked at: their events are read into memory, one page of some 150 MB.
@@ -23,6 +25,16 @@ pub(super) fn waiting(ledger: &mut Ledger, mapping: &Mapping) -> Result<Vec<Sett
         );
     }
     Ok(rows.into_iter().flat_map(|row| settled(row, mapping)).collect())
+}
+
+/// The attempts that earlier runs have made, for the view of how long they took.
+pub(super) fn counted(durations: Vec<Durations>) -> Vec<Tried> {
+    let tried = |counted: Durations| Tried {
+        at: (counted.target, counted.outcome.as_str().into()),
+        bucket: counted.bucket,
+        count: i64::try_from(counted.count).unwrap_or(i64::MAX),
+    };
+    durations.into_iter().map(tried).collect()
 }
 
 fn settled(row: Due, mapping: &Mapping) -> Vec<Settled> {
@@ -56,6 +68,7 @@ fn settled(row: Due, mapping: &Mapping) -> Vec<Settled> {
                 counts: false,
             },
             at: since,
+            took: None,
             uuids: Vec::new(),
             verified: Verified::NotAsked,
             provides: Vec::new(),

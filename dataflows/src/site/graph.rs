@@ -28,6 +28,7 @@ use dbb_operators::{
     route::route,
     sequences::numbers,
     views::{
+        attempts::attempts,
         ingest_backlog::ingest_backlog,
         stream_health::{self, Counters, gathered},
     },
@@ -259,9 +260,12 @@ pub(super) fn build(
         });
         let backlog = live.filter(|live| live.keeps(Name::IngestBacklog));
         let meant = backlog.map(|_| requests.clone());
+        let counting = live.filter(|live| live.keeps(Name::Attempts));
+        let tried = counting.map(|_| requests.clone());
         let settled = butler(requests, shared);
         let answered = Arc::clone(shared);
         let answers = backlog.map(|_| settled.clone());
+        let ended = counting.map(|_| settled.clone());
         let outcomes = settled
             .inspect(move |settled: &Settled| {
                 answered.tally.settled(settled);
@@ -307,6 +311,11 @@ pub(super) fn build(
                 let waiting = waiting.to_stream(scope);
                 let meant = meant.concat(waiting.clone().map(|settled: Settled| settled.request));
                 publish(ingest_backlog(meant, answers.concat(waiting)), &live.publisher);
+            }
+            if let (Some(tried), Some(ended)) = (tried, ended) {
+                let counted =
+                    std::mem::take(&mut *shared.durations.lock().unwrap_or_else(PoisonError::into_inner));
+                publish(attempts(tried, ended, counted), &live.publisher);
             }
         }
         let mut entries = scope.concatenate(entries);

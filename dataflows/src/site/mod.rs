@@ -212,6 +212,12 @@ fn run_as(
     } else {
         Vec::new()
     };
+    let counts_attempts = live.as_ref().is_some_and(|live| live.keeps(Name::Attempts));
+    let durations = if counts_attempts && place.is_first() {
+        backlog::counted(ledger.durations()?)
+    } else {
+        Vec::new()
+    };
 
     let (catalogue, catalogue_status) = match (&config.source.catalogue, &live) {
         (Some(settings), Some(_)) if place.is_first() => {
@@ -284,6 +290,7 @@ fn run_as(
         listings: Mutex::new(listings),
         statistics: lag.statistics(),
         waiting: Mutex::new(waiting),
+        durations: Mutex::new(durations),
         patience: Duration::from_secs(config.shutdown.drain_seconds),
         kept,
         routes_any: !config.routes.is_empty(),

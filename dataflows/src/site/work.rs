@@ -19,6 +19,7 @@ use crossbeam_channel::Receiver;
 use dbb_events::{Due, Entry, Micros, Position, Request, Settled};
 use dbb_operators::{
     Batching, decode::PartitionKey, facts::Wanted, mapping::Mapping, port::Port, sequences::Following,
+    views::attempts::Tried,
 };
 use dbb_serving::Metrics;
 use dbb_sources::{Offsets, Positions, Source, kafka::KafkaStatistics, listings::Listings};
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub(super) statistics: Option<KafkaStatistics>,
     /// What waited in the ledger at the start, for the view of it; taken by the first worker that builds it.
     pub(super) waiting: Mutex<Vec<Settled>>,
+    /// The attempts of earlier runs; the first worker takes them.
+    pub(super) durations: Mutex<Vec<Tried>>,
     /// How long the workers wait for the end of the last epoch.
     pub(super) patience: Duration,
     /// What goes on from run to run, where checkpoints are kept.

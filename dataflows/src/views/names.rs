@@ -13,6 +13,8 @@ pub enum Name {
     RseUsage,
     /// What a Butler still has no outcome for.
     IngestBacklog,
+    /// Attempts at repositories, by outcome, and how long they took.
+    Attempts,
     /// Rucio datasets by RSE.
     DatasetProgress,
     /// Expected copies and where they are missing.
@@ -33,10 +35,11 @@ pub enum Name {
 
 impl Name {
     /// All of them.
-    pub const ALL: [Name; 11] = [
+    pub const ALL: [Name; 12] = [
         Name::Replicas,
         Name::RseUsage,
         Name::IngestBacklog,
+        Name::Attempts,
         Name::DatasetProgress,
         Name::Placement,
         Name::Transfers,
@@ -53,6 +56,7 @@ impl Name {
             Name::Replicas => &["replicas"],
             Name::RseUsage => &["rse_usage"],
             Name::IngestBacklog => &["ingest_backlog"],
+            Name::Attempts => &["attempts"],
             Name::DatasetProgress => &["dataset_progress"],
             // The sums, and the files that they are the sums of.
             Name::Placement => &["placement", "placement_gaps"],
@@ -73,7 +77,7 @@ impl Name {
 
     /// True for what a replay can make: all but what only a running site knows.
     pub fn in_replay(self) -> bool {
-        !matches!(self, Name::IngestBacklog | Name::StreamHealth)
+        !matches!(self, Name::IngestBacklog | Name::Attempts | Name::StreamHealth)
     }
 
     /// True for what compares with policies.

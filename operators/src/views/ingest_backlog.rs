@@ -14,12 +14,12 @@
 //! A request is known by (repository, event): one that the ledger sends again is the same one. It is open while it has
 //! more requests than answers, or its newest answer is `waiting`.
 
-mod answers;
 #[cfg(test)]
 mod tests;
 
 use super::{
     View, ViewRow,
+    answers::answers,
     closed::{Closed, Placing, fold_closed},
     columns::{numbers, texts, time_type, times},
     wide::Wide,
@@ -171,7 +171,7 @@ pub fn ingest_backlog<'s>(
         };
         Step::of(&settled.request, Some(answer))
     });
-    backlog(answers::answers(asked, answered))
+    backlog(answers(asked, answered))
 }
 
 /// The rows of the steps of each epoch and before.

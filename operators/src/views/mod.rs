@@ -6,6 +6,8 @@
 //!
 //! A view says its name, what one row means, what it costs, and its columns; the rest is the same for all.
 
+pub(crate) mod answers;
+pub mod attempts;
 pub mod available;
 pub(crate) mod closed;
 pub mod collected;
@@ -23,11 +25,11 @@ pub mod rse_usage;
 pub mod rules;
 pub mod site_completeness;
 pub mod site_outcomes;
-pub mod sketch;
 pub mod stream_health;
 pub mod transfers;
 pub mod wide;
 
+pub use dbb_events::sketch;
 pub use reference::{Described, all};
 pub use rows::Rows;
 

@@ -3,10 +3,10 @@
 mod meanings;
 
 use super::{
-    View, ViewRow, dataset_progress::DatasetProgress, failures::Failures, ingest_backlog::IngestBacklog,
-    lost_files::LostFile, placement::Placement, placement::PlacementGap, rse_usage::RseUsage, rules::Rule,
-    site_completeness::SiteCompleteness, site_outcomes::SiteOutcomeRow, stream_health::StreamHealth,
-    transfers::Transfers,
+    View, ViewRow, attempts::Attempts, dataset_progress::DatasetProgress, failures::Failures,
+    ingest_backlog::IngestBacklog, lost_files::LostFile, placement::Placement, placement::PlacementGap,
+    rse_usage::RseUsage, rules::Rule, site_completeness::SiteCompleteness, site_outcomes::SiteOutcomeRow,
+    stream_health::StreamHealth, transfers::Transfers,
 };
 use crate::replicas;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -51,6 +51,7 @@ pub fn all() -> Vec<Described> {
         Described::of::<LostFile>(),
         Described::of::<Rule>(),
         Described::of::<IngestBacklog>(),
+        Described::of::<Attempts>(),
         Described::of::<SiteOutcomeRow>(),
         Described::of::<SiteCompleteness>(),
         Described::of::<StreamHealth>(),

@@ -18,7 +18,7 @@ use timely::{
 
 type Handle<D> = InputHandle<Epoch, CapacityContainerBuilder<Vec<D>>>;
 
-fn request(event: u8) -> Request {
+pub(crate) fn request(event: u8) -> Request {
     let text: Arc<str> = "x".into();
     Request {
         event: EventId(u128::from(event)),
@@ -50,18 +50,19 @@ fn request(event: u8) -> Request {
     }
 }
 
-fn settled(event: u8, at: i64, outcome: Outcome) -> Settled {
+pub(crate) fn settled(event: u8, at: i64, outcome: Outcome) -> Settled {
     Settled {
         request: request(event),
         outcome,
         at: Micros(at),
+        took: None,
         uuids: Vec::new(),
         verified: Verified::NotAsked,
         provides: Vec::new(),
     }
 }
 
-fn waiting() -> Outcome {
+pub(crate) fn waiting() -> Outcome {
     Outcome::Waiting {
         dependency: Dependency::Repository,
         not_before: Micros(0),
@@ -113,7 +114,7 @@ fn shown(publisher: &Publisher) -> Vec<String> {
 }
 
 /// Steps until `epoch` is open; it needs nobody else, so not for ever.
-fn reach(worker: &mut timely::worker::Worker, probe: &ProbeHandle<Epoch>, epoch: Epoch) {
+pub(crate) fn reach(worker: &mut timely::worker::Worker, probe: &ProbeHandle<Epoch>, epoch: Epoch) {
     for _ in 0..1000 {
         if !probe.less_than(&epoch) {
             break;

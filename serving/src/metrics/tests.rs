@@ -37,6 +37,7 @@ fn settled(outcome: Outcome) -> Settled {
         request,
         outcome,
         at,
+        took: None,
         uuids: Vec::new(),
         verified: Verified::Size,
         provides: Vec::new(),

@@ -138,6 +138,7 @@ impl ButlerSink {
         if let Err(why) = self.ready() {
             return self.all_wait(requests, &why);
         }
+        let began = now();
         let mut failures_left = 2 * ALONE + usize::BITS - requests.len().leading_zeros();
         // First in, first out: both halves are tried before either is halved again, so that a file that
         // takes the worker down is soon followed by a success.
@@ -207,6 +208,7 @@ impl ButlerSink {
             .into_iter()
             .zip(outcomes)
             .map(|(request, settled)| settled.unwrap_or_else(|| self.wait(request, &why)))
+            .map(|settled| attempted(settled, began))
             .collect()
     }
 
@@ -307,6 +309,7 @@ impl ButlerSink {
             uris: vec![Arc::clone(&request.uri)],
             registered: false,
         });
+        let began = now();
         match self.forget(gone.collect()) {
             Ok(reply) => {
                 let mut open: HashMap<usize, _> =
@@ -320,11 +323,13 @@ impl ButlerSink {
                         Some(answer) => settle(request, answer, now(), &self.settings.patience),
                         None => unasked(request, Outcome::Superseded { by }, now()),
                     })
+                    .map(|settled| attempted(settled, began))
                     .collect()
             }
             Err(error) => {
                 let why = self.trip(&error);
-                self.all_wait(requests, &why)
+                let waiting = self.all_wait(requests, &why).into_iter();
+                waiting.map(|settled| attempted(settled, began)).collect()
             }
         }
     }
@@ -478,4 +483,13 @@ impl Sink for ButlerSink {
 
 fn now() -> Micros {
     crate::clock::now()
+}
+
+/// An answer of an attempt that began then.
+fn attempted(settled: Settled, began: Micros) -> Settled {
+    let micros = settled.at.0.saturating_sub(began.0);
+    Settled {
+        took: Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0))),
+        ..settled
+    }
 }

@@ -4,7 +4,7 @@ use crate::ledger::{
     Ledger, LedgerError, Row,
     due::first,
     fold::{Held, Replaced},
-    row::{self, Reader},
+    row::{self, Reader, tries},
     state::{REFUSED, State, WAITING},
     store::{Bulk, BulkKind, Type::Int, Value},
 };
@@ -46,6 +46,7 @@ const RETRY: Bulk = Bulk {
         ("attempts", Int),
         ("reason", Int),
         ("waiting_since", Int),
+        ("took", Int),
         ("id", Int),
     ],
     keys: 1,
@@ -159,7 +160,7 @@ impl Ledger {
         let waits_for = Dependency::Time.key();
         for id in ids {
             // Within the transaction: it may have been retried by someone else since it was listed.
-            let sql = "SELECT e.outcome, w.word, e.detail, e.attempts, e.updated_at, e.generation \
+            let sql = "SELECT e.outcome, w.word, e.detail, e.attempts, e.updated_at, e.generation, e.took, e.tries \
                        FROM events e LEFT JOIN words w ON w.id = e.reason WHERE e.id = $1";
             let Some(cells) = self.store.query(sql, &[(*id).into()])?.into_iter().next() else {
                 continue;
@@ -180,6 +181,8 @@ impl Ledger {
                     waiting_since: None,
                     updated_at: r.micros().unwrap_or_default(),
                     generation: r.int().unwrap_or(0),
+                    took: r.duration(),
+                    tries: tries(r.int()),
                 },
             });
             rows.push(vec![
@@ -187,6 +190,7 @@ impl Ledger {
                 now.0.into(),
                 WAITING.into(),
                 0i64.into(),
+                Value::Null,
                 Value::Null,
                 Value::Null,
                 (*id).into(),

@@ -13,13 +13,17 @@ use crate::{
     ledger::{Row, State, recent::Recent, wake, write::ends_unrouted},
 };
 use dbb_events::{
-    Counted, DeadLetter, Did, Entry, EventId, Micros, Numbers, Outcome, Rse, Sent, Settled, TOPICS,
+    Counted, DeadLetter, Did, Entry, EventId, Micros, Numbers, Outcome, Rse, Sent, Settled, TOPICS, sketch,
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 use uuid::Uuid;
+
+/// Attempts of one row that came to the same as the one before and are told one by one; of more, only the last.
+const TOLD_ALIKE: u32 = 100;
 
 /// (event, target), which names a row.
 pub(crate) type Key = (EventId, Arc<str>);
@@ -36,6 +40,8 @@ pub(crate) struct Held {
     pub(crate) waiting_since: Option<Micros>,
     pub(crate) updated_at: Micros,
     pub(crate) generation: i64,
+    pub(crate) took: Option<Duration>,
+    pub(crate) tries: u32,
 }
 
 /// An outcome that was replaced.
@@ -92,6 +98,8 @@ pub(crate) struct Plan {
     pub(crate) wakes: BTreeMap<(Arc<str>, String), Micros>,
     pub(crate) counted: Vec<Counted>,
     pub(crate) numbers: Vec<Numbers>,
+    /// Attempts made, by target, outcome and bucket of how long they took.
+    pub(crate) durations: BTreeMap<(Arc<str>, State, u16), u64>,
     /// Entries whose event had its final outcome already, or that were written before.
     pub(crate) repeats: u64,
 }
@@ -190,6 +198,8 @@ impl<'a> Fold<'a> {
             waiting_since: request.waiting_since,
             first_seen_at: request.read_at,
             updated_at: settled.at,
+            took: settled.took,
+            tries: u32::from(settled.took.is_some()),
             generation: self.generation,
             appended_at: None,
             body: None,
@@ -233,6 +243,8 @@ impl<'a> Fold<'a> {
             waiting_since: again.and_then(|again| again.waiting_since),
             first_seen_at: record.read_at,
             updated_at: sent.at,
+            took: None,
+            tries: 0,
             generation: self.generation,
             appended_at: None,
             body: None,
@@ -312,6 +324,8 @@ impl<'a> Fold<'a> {
             waiting_since: None,
             first_seen_at: letter.at,
             updated_at: letter.at,
+            took: None,
+            tries: 0,
             generation: self.generation,
             appended_at: None,
             body: None,
@@ -335,27 +349,31 @@ impl<'a> Fold<'a> {
     /// Puts a row in the place of what is held; false if that stays as it is.
     fn put(&mut self, mut row: Row, counts: bool) -> bool {
         let key = (row.event, row.target.clone());
-        match self.held.get(&key) {
-            Some(held) if held.outcome.is_settled() => {
+        let before = self.held.get(&key);
+        // The same answer once more: a commit whose acknowledgement was lost.
+        let is_written = before.is_some_and(|held| {
+            is_same(held, &row) && held.updated_at == row.updated_at && held.generation == row.generation
+        });
+        if let (false, Some(took)) = (is_written, row.took) {
+            let attempt = (row.target.clone(), row.outcome, sketch::bucket_of(took));
+            *self.plan.durations.entry(attempt).or_default() += 1;
+        }
+        match before {
+            Some(held) if is_written || held.outcome.is_settled() => {
                 self.plan.repeats += 1;
                 return false;
             }
             Some(held) => {
-                let same = held.outcome == row.outcome
-                    && held.reason == row.reason
-                    && held.waits_for == row.waits_for;
-                if same && held.updated_at == row.updated_at && held.generation == row.generation {
-                    // The same answer once more: a commit whose acknowledgement was lost.
-                    self.plan.repeats += 1;
-                    return false;
-                }
-                if !same {
+                // What was only put off for the same again was no attempt.
+                let is_told = held.took.is_some() && held.tries <= TOLD_ALIKE;
+                if is_told || !is_same(held, &row) {
                     self.plan.replaced.push(Replaced {
                         row: held.id,
                         held: held.clone(),
                     });
                 }
                 row.id = held.id;
+                row.tries = row.tries.saturating_add(held.tries);
                 if held.outcome == State::Waiting {
                     row.attempts = held.attempts.saturating_add(u32::from(counts));
                     row.waiting_since = held.waiting_since.or(row.waiting_since);
@@ -465,7 +483,14 @@ fn held(row: &Row) -> Held {
         waiting_since: row.waiting_since,
         updated_at: row.updated_at,
         generation: row.generation,
+        took: row.took,
+        tries: row.tries,
     }
+}
+
+/// True if `row` stands as what is held.
+fn is_same(held: &Held, row: &Row) -> bool {
+    held.outcome == row.outcome && held.reason == row.reason && held.waits_for == row.waits_for
 }
 
 /// `row`, with what only the earlier writing of the same batch tells: the same that the database

@@ -12,6 +12,7 @@
 
 mod dead_letters;
 mod due;
+mod durations;
 pub mod error;
 mod fold;
 mod gaps;
@@ -47,6 +48,7 @@ pub mod writer;
 
 pub use dead_letters::{Filter, Selection};
 pub use due::Waiting;
+pub use durations::Durations;
 pub use error::LedgerError;
 pub use gaps::{GapRow, GapState, GapSum};
 pub use generation::{Generation, Who};

@@ -7,7 +7,7 @@ use crate::ledger::{
 };
 use dbb_events::{Did, EventId, Kind, Micros, Place, Rse};
 use serde::Serialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// What the ledger knows of one event at one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -56,6 +56,10 @@ pub struct Row {
     pub first_seen_at: Micros,
     /// When it came to stand as it does.
     pub updated_at: Micros,
+    /// How long the attempt took that came to this; `None` where none was made, or by a `dbb` that did not tell.
+    pub took: Option<Duration>,
+    /// Attempts made so far, whether they count or not.
+    pub tries: u32,
     /// The run of `dbb` that wrote it.
     pub generation: i64,
     /// When the record was appended to its topic; kept while it waits.
@@ -76,7 +80,7 @@ fn as_text<S: serde::Serializer>(body: &Option<Vec<u8>>, to: S) -> Result<S::Ok,
 pub(crate) const SELECT: &str = "SELECT e.id, e.event, t.word, s.word, e.part, e.position, e.line, tp.word, \
      et.word, sc.word, d.name, r.word, k.word, e.created_at, uh.word, e.url_tail, ih.word, e.uri_tail, \
      e.outcome, re.word, e.detail, v.word, e.attempts, e.waits_for, e.not_before, e.waiting_since, \
-     e.first_seen_at, e.updated_at, e.generation, e.appended_at, e.body \
+     e.first_seen_at, e.updated_at, e.generation, e.appended_at, e.body, e.took, e.tries \
      FROM events e JOIN words t ON t.id = e.target JOIN words s ON s.id = e.stream \
      LEFT JOIN words tp ON tp.id = e.topic LEFT JOIN words et ON et.id = e.event_type \
      LEFT JOIN dids d ON d.id = e.did LEFT JOIN words sc ON sc.id = d.scope \
@@ -103,6 +107,17 @@ pub(crate) fn joined(head: Option<String>, tail: Option<String>, name: Option<&s
         Some(head) => Some(format!("{head}{}", name.unwrap_or_default())),
         None => tail,
     }
+}
+
+/// How long something took, in microseconds.
+pub(crate) fn micros(took: Option<Duration>) -> Value {
+    took.map(|took| i64::try_from(took.as_micros()).unwrap_or(i64::MAX))
+        .into()
+}
+
+/// Attempts made; none where the ledger does not tell.
+pub(crate) fn tries(cell: Option<i64>) -> u32 {
+    cell.and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
 }
 
 /// Takes the cells of a row one by one.
@@ -135,6 +150,11 @@ impl Reader {
 
     pub(crate) fn micros(&mut self) -> Option<Micros> {
         self.int().map(Micros)
+    }
+
+    pub(crate) fn duration(&mut self) -> Option<Duration> {
+        let micros = u64::try_from(self.int()?).ok()?;
+        Some(Duration::from_micros(micros))
     }
 }
 
@@ -195,6 +215,8 @@ pub(crate) fn row(cells: Cells) -> Result<Row, LedgerError> {
         generation: r.int().unwrap_or(0),
         appended_at: r.micros(),
         body: r.blob(),
+        took: r.duration(),
+        tries: tries(r.int()),
     })
 }
 

@@ -17,7 +17,7 @@ use std::hash::{BuildHasher, RandomState};
 pub(crate) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 
 /// Each takes the schema one further. `{id}`, `{blob}` and `{clustered}` are the database's own words.
-const MIGRATIONS: [&str; 5] = [V1, V2, V3, V4, V5];
+const MIGRATIONS: [&str; 6] = [V1, V2, V3, V4, V5, V6];
 
 /// The RSE of the replica that is registered, or gone; unknown where it is not the event's own.
 const V2: &str = "
@@ -95,6 +95,17 @@ const V5: &str = "
 INSERT INTO meta (key, value) VALUES ('identity', 0), ('mark', 1);
 ALTER TABLE offsets ADD COLUMN counted_of TEXT;
 ALTER TABLE offsets ADD COLUMN handled_of TEXT;
+";
+
+/// How long attempts took, in microseconds, and how many were made; the same of all attempts that were ever made, by
+/// target, outcome and bucket of [`dbb_events::sketch`].
+const V6: &str = "
+ALTER TABLE events ADD COLUMN took BIGINT;
+ALTER TABLE events ADD COLUMN tries INTEGER;
+ALTER TABLE attempts ADD COLUMN took BIGINT;
+CREATE TABLE durations (
+    target INTEGER NOT NULL, outcome SMALLINT NOT NULL, bucket SMALLINT NOT NULL, n BIGINT NOT NULL,
+    PRIMARY KEY (target, outcome, bucket)) {clustered};
 ";
 
 /// The schema found; `None` where there are no tables yet.

@@ -4,7 +4,7 @@ use crate::ledger::store::{Bulk, BulkKind, Lookup, Type::*};
 
 pub(super) const HELD: Lookup = Lookup {
     select: "x.event, x.target, x.id, x.outcome, x.reason, x.detail, x.waits_for, x.attempts, \
-             x.waiting_since, x.updated_at, x.generation",
+             x.waiting_since, x.updated_at, x.generation, x.took, x.tries",
     table: "events",
     keys: &[("event", Blob), ("target", Int)],
     and: "",
@@ -75,6 +75,8 @@ pub(super) const ROWS: Bulk = Bulk {
         ("waits_for", Text),
         ("detail", Text),
         ("body", Blob),
+        ("took", Int),
+        ("tries", Int),
     ],
     keys: 0,
     tail: "ON CONFLICT (event, target) DO UPDATE SET \
@@ -95,7 +97,8 @@ pub(super) const ROWS: Bulk = Bulk {
              THEN events.uri_tail ELSE excluded.uri_tail END, \
            reason = excluded.reason, verified = coalesce(excluded.verified, events.verified), \
            attempts = excluded.attempts, generation = excluded.generation, outcome = excluded.outcome, \
-           waits_for = excluded.waits_for, detail = excluded.detail, body = excluded.body",
+           waits_for = excluded.waits_for, detail = excluded.detail, body = excluded.body, \
+           took = excluded.took, tries = excluded.tries",
 };
 pub(super) const REPLACED: Bulk = Bulk {
     kind: BulkKind::Insert,
@@ -109,6 +112,7 @@ pub(super) const REPLACED: Bulk = Bulk {
         ("outcome", Int),
         ("waits_for", Text),
         ("detail", Text),
+        ("took", Int),
     ],
     keys: 0,
     tail: "",
@@ -152,6 +156,13 @@ pub(super) const COUNTS: Bulk = Bulk {
     columns: &[("stream", Int), ("part", Int), ("reason", Int), ("n", Int)],
     keys: 0,
     tail: "ON CONFLICT (stream, part, reason) DO UPDATE SET n = counts.n + excluded.n",
+};
+pub(super) const DURATIONS: Bulk = Bulk {
+    kind: BulkKind::Insert,
+    table: "durations",
+    columns: &[("target", Int), ("outcome", Int), ("bucket", Int), ("n", Int)],
+    keys: 0,
+    tail: "ON CONFLICT (target, outcome, bucket) DO UPDATE SET n = durations.n + excluded.n",
 };
 pub(super) const COUNTED_TO: Bulk = Bulk {
     kind: BulkKind::Insert,

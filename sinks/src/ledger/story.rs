@@ -8,7 +8,7 @@ use crate::ledger::{
 };
 use dbb_events::{Did, EventId, Micros, Rse};
 use serde::Serialize;
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// What an operator knows of a file.
@@ -37,6 +37,8 @@ pub struct Attempt {
     pub waits_for: Option<String>,
     /// One sentence.
     pub detail: Option<String>,
+    /// How long the attempt took that came to this; `None` where none was made, or by a `dbb` that did not tell.
+    pub took: Option<Duration>,
 }
 
 /// What a file is now at one repository.
@@ -84,7 +86,7 @@ impl Ledger {
 
     /// The history of the row with this id.
     pub fn attempts(&mut self, row: i64) -> Result<Vec<Attempt>, LedgerError> {
-        let sql = "SELECT a.at, a.generation, a.outcome, w.word, a.waits_for, a.detail FROM attempts a \
+        let sql = "SELECT a.at, a.generation, a.outcome, w.word, a.waits_for, a.detail, a.took FROM attempts a \
                    LEFT JOIN words w ON w.id = a.reason WHERE a.row_id = $1 ORDER BY a.at, a.id";
         let mut attempts = Vec::new();
         for cells in self.store.query(sql, &[row.into()])? {
@@ -99,6 +101,7 @@ impl Ledger {
                 reason: r.text(),
                 waits_for: r.text(),
                 detail: r.text(),
+                took: r.duration(),
             });
         }
         Ok(attempts)

@@ -3,7 +3,7 @@
 use crate::ledger::{
     Generation, Ledger, LedgerError, Row, State,
     fold::{FileState, Fold, Held, Key, Plan, Replaced, Version},
-    row::{Reader, damaged, split},
+    row::{Reader, damaged, micros, split, tries},
     statements::*,
     store::{Cells, Store, Value},
     words::{clip, cut, find_dids, learn_dids},
@@ -152,6 +152,8 @@ impl Ledger {
                 waiting_since: r.micros(),
                 updated_at: r.micros().unwrap_or_default(),
                 generation: r.int().unwrap_or(0),
+                took: r.duration(),
+                tries: tries(r.int()),
             };
             fold.hold(key, held);
         }
@@ -227,6 +229,7 @@ impl Ledger {
         }
         words.extend(plan.wakes.keys().map(|(target, _)| &**target));
         words.extend(plan.replaced.iter().filter_map(|r| r.held.reason.as_deref()));
+        words.extend(plan.durations.keys().map(|(target, ..)| &**target));
         for counted in &plan.counted {
             words.insert(&counted.stream);
             words.extend(counted.counts.keys().map(|reason| &**reason));
@@ -248,6 +251,7 @@ impl Ledger {
         self.store.bulk(&ROWS, rows)?;
         self.write_replaced(&plan.replaced)?;
         self.write_files(&plan.files, &dids)?;
+        self.write_durations(&plan.durations)?;
         self.write_counts(&plan.counted)?;
         self.write_numbers(&plan.numbers)?;
         Ok(woken)
@@ -313,6 +317,8 @@ impl Ledger {
             row.waits_for.as_deref().into(),
             row.detail.as_deref().map(sentence).into(),
             row.body.as_deref().into(),
+            micros(row.took),
+            i64::from(row.tries.min(i32::MAX as u32)).into(),
         ]
     }
 
@@ -329,6 +335,7 @@ impl Ledger {
                 held.outcome.code().into(),
                 held.waits_for.as_deref().into(),
                 held.detail.as_deref().map(sentence).into(),
+                micros(held.took),
             ]);
         }
         self.store.bulk(&REPLACED, rows).map(|_| ())

@@ -2,7 +2,7 @@
 
 use crate::harness::*;
 use anyhow::{Result, ensure};
-use dbb_events::{Kind, Outcome, Verified};
+use dbb_events::{Kind, Outcome, Settled, Verified};
 use dbb_sinks::{
     Sink,
     butler::{ButlerSink, NoHistory, TransferMode, VerifyMode, check},
@@ -14,8 +14,14 @@ on_both! {
         let run = new_run("plain");
         let datasets = site.products(&run, 100)?;
         let before = site.stats();
+        let begun = std::time::Instant::now();
         let settled = site.deliver(requests(&datasets));
+        let most = begun.elapsed() + std::time::Duration::from_millis(1);
         ensure!(settled.iter().all(|answer| answer.outcome == Outcome::Ingested));
+        // The Butler cannot have done it in less than a millisecond.
+        let least = std::time::Duration::from_millis(1);
+        let took = |answer: &Settled| answer.took.is_some_and(|took| took >= least && took <= most);
+        ensure!(settled.iter().all(took), "{:?} of {most:?}", settled[0].took);
         ensure!(settled.iter().all(|answer| answer.verified == Verified::Size));
         ensure!(settled.iter().zip(&datasets).all(|(answer, dataset)| answer.uuids == [dataset.uuid]));
         ensure!(site.stats().butler_calls == before.butler_calls + 1);

@@ -1,8 +1,8 @@
 //! A ledger that cannot be opened or written says which, and why, and loses nothing.
 
-use crate::support::{On, entry, new, on_both, sqlite_url};
-use dbb_events::{Did, EventId, Outcome, Rse};
-use dbb_sinks::ledger::{Ledger, LedgerError, LedgerSettings, migrate};
+use crate::support::{On, entry, new, on_both, sqlite_url, waiting};
+use dbb_events::{Dependency, Did, EventId, Outcome, Rse};
+use dbb_sinks::ledger::{Ledger, LedgerError, LedgerSettings, Selector, migrate};
 use dbb_test_services::Postgres;
 
 on_both! {
@@ -46,6 +46,10 @@ fn migrating_a_new_ledger_makes_it_and_again_changes_nothing(on: On) {
     place.begin();
 }
 
+/// As ledgers were before attempts had durations.
+const WITHOUT_DURATIONS: &str = "ALTER TABLE events DROP COLUMN took, DROP COLUMN tries; \
+                                 ALTER TABLE attempts DROP COLUMN took; DROP TABLE durations;";
+
 /// As ledgers were before they had numbers of their own.
 const WITHOUT_MARKS: &str = "ALTER TABLE offsets DROP COLUMN counted_of, DROP COLUMN handled_of; \
                              DELETE FROM meta WHERE key IN ('identity', 'mark');";
@@ -59,7 +63,7 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     ledger.write(generation, &entries).unwrap();
     let database = place.settings.url.rsplit_once('/').unwrap().1;
     let sql = format!(
-        "{WITHOUT_MARKS} ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
+        "{WITHOUT_DURATIONS} {WITHOUT_MARKS} ALTER TABLE files DROP COLUMN rse; DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
          UPDATE meta SET value = 1 WHERE key = 'schema'"
     );
     Postgres::shared().unwrap().sql(database, &sql).unwrap();
@@ -69,6 +73,26 @@ fn files_of_a_ledger_without_rses_learn_theirs() {
     let applied = place.open().applied("main", &dids).unwrap();
     assert_eq!(applied[&dids[0]].rse, Some(Rse::new("IN2P3")));
     assert_eq!(applied[&dids[1]].rse, None);
+}
+
+#[test]
+fn rows_of_a_ledger_without_durations_stay_and_tell_none() {
+    let place = new(On::Postgres);
+    let (mut ledger, generation) = place.begin();
+    let waits = waiting(Dependency::Time, 50, true);
+    ledger.write(generation, &[entry(1, waits, 20)]).unwrap();
+    let database = place.settings.url.rsplit_once('/').unwrap().1;
+    let sql = format!("{WITHOUT_DURATIONS} UPDATE meta SET value = 5 WHERE key = 'schema'");
+    Postgres::shared().unwrap().sql(database, &sql).unwrap();
+    assert_eq!(migrate(&place.settings).unwrap(), (5, 6));
+    let mut ledger = place.open();
+    ledger
+        .write(generation, &[entry(1, Outcome::Ingested, 30)])
+        .unwrap();
+    let story = ledger.explain(&Selector::Did(Did::new("raw", "f1"))).unwrap();
+    let (row, history) = &story[0].events[0];
+    assert_eq!((row.took, row.tries, history[0].took), (None, 0, None));
+    assert_eq!(ledger.durations().unwrap(), []);
 }
 
 #[test]
@@ -123,7 +147,7 @@ fn a_ledger_without_lanes_is_taken_to_the_present_one_with_all_it_has() {
     let database = place.settings.url.rsplit_once('/').unwrap().1;
     let shared = Postgres::shared().unwrap();
     let before = format!(
-        "{WITHOUT_MARKS} DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
+        "{WITHOUT_DURATIONS} {WITHOUT_MARKS} DROP TABLE lanes; DROP TABLE gaps; DROP TABLE holder; \
          UPDATE meta SET value = 2 WHERE key = 'schema'"
     );
     shared.sql(database, &before).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod dead_letters;
+mod durations;
 mod failures;
 mod fencing;
 mod gaps;

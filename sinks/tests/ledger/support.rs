@@ -137,6 +137,7 @@ pub(crate) fn settled(request: Request, outcome: Outcome, at: i64) -> Settled {
         request,
         outcome,
         at: Micros(at),
+        took: None,
         verified: Verified::Size,
         provides: Vec::new(),
     }

@@ -253,6 +253,14 @@ fn with_views_files_are_registered_as_without_and_never_twice() -> Result<()> {
         open != "0" && backlog == Answer::from([vec![open.clone(), open.clone()]]),
         "{open} wait in the ledger, the backlog is {backlog:?}"
     );
+    // How long attempts took is told of those of earlier runs.
+    let tried = "select count, p50_s > 0 and p50_s <= p95_s and p95_s <= p99_s from attempts where outcome = 'ingested'";
+    let tried = ask(&mut client, tried)?;
+    let ingested = site.count(|state| state == State::Ingested)?.to_string();
+    ensure!(
+        ingested != "0" && tried == Answer::from([vec![ingested.clone(), "t".into()]]),
+        "{ingested} are ingested in the ledger, the attempts are {tried:?}"
+    );
     let calls = get(&http, "/metrics")?;
     let asked = calls
         .lines()

@@ -308,6 +308,29 @@ const MEANINGS: &[Meaning] = &[
         "oldest",
         "The time of the oldest of their events.",
     ),
+    // attempts
+    (
+        "attempts",
+        "repository",
+        "The Butler repository, by its name in the configuration.",
+    ),
+    (
+        "attempts",
+        "outcome",
+        "What the attempts came to, in the ledger's word.",
+    ),
+    (
+        "attempts",
+        "count",
+        "How many attempts, since the ledger has counted them; what is read twice after a crash is tried twice.",
+    ),
+    (
+        "attempts",
+        "p50_s",
+        "Half of them took no longer, in seconds, within 1.6 %. Files that are registered together share their call.",
+    ),
+    ("attempts", "p95_s", "95 % of them took no longer."),
+    ("attempts", "p99_s", "99 % of them took no longer."),
     // stream_health
     (
         "stream_health",

@@ -2,17 +2,16 @@
 //!
 //! ```text
 //!   requests --------> at their epoch ----\
-//!   answers ---------> at the open epoch --> steps
+//!   answers ---------> at the open epoch --> both
 //! ```
 //!
 //! In:    requests, and what became of them: an answer's own epoch ends only when everything before it is answered.
-//! Out:   both, as steps.
+//! Out:   both.
 //! State: a capability for the least epoch of requests that is open.
 //!
 //! Frontier: that of the requests. So a view of what is not answered does not wait for the answers, nor do the views
 //! that are published with it. Only after the last request it waits, for the last answer.
 
-use super::Step;
 use crate::Epoch;
 use timely::{
     PartialOrder,
@@ -26,10 +25,10 @@ use timely::{
 };
 
 /// See the module.
-pub(super) fn answers<'s>(
-    asked: Stream<'s, Epoch, Vec<Step>>,
-    answered: Stream<'s, Epoch, Vec<Step>>,
-) -> Stream<'s, Epoch, Vec<Step>> {
+pub(super) fn answers<'s, D: Clone + 'static>(
+    asked: Stream<'s, Epoch, Vec<D>>,
+    answered: Stream<'s, Epoch, Vec<D>>,
+) -> Stream<'s, Epoch, Vec<D>> {
     let mut builder = OperatorBuilder::new("answers".into(), asked.scope());
     let mut asked = builder.new_input(asked, Pipeline);
     let mut answered = builder.new_input(answered, Pipeline);
@@ -37,24 +36,24 @@ pub(super) fn answers<'s>(
         builder.set_notify_for(input, FrontierInterest::Always);
     }
     // Only the requests say what epochs can still come out.
-    let (output, steps) =
-        builder.new_output_connection::<Vec<Step>, _>([(0, Antichain::from_elem(Default::default()))]);
-    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<Step>>>::from(output);
+    let (output, both) =
+        builder.new_output_connection::<Vec<D>, _>([(0, Antichain::from_elem(Default::default()))]);
+    let mut output = OutputBuilder::<_, CapacityContainerBuilder<Vec<D>>>::from(output);
     builder.build(move |mut capabilities| {
         let mut held = capabilities.pop();
         move |frontiers| {
             let mut output = output.activate();
             asked.for_each_stamp(|stamp, data| {
                 let mut session = output.session(&stamp);
-                for steps in data {
-                    session.give_container(steps);
+                for records in data {
+                    session.give_container(records);
                 }
             });
             answered.for_each_stamp(|_, data| {
                 if let Some(open) = &held {
                     let mut session = output.session(open);
-                    for steps in data {
-                        session.give_container(steps);
+                    for records in data {
+                        session.give_container(records);
                     }
                 }
             });
@@ -68,5 +67,5 @@ pub(super) fn answers<'s>(
             }
         }
     });
-    steps
+    both
 }

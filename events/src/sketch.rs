@@ -3,6 +3,8 @@
 //! Whole numbers only, so that every machine finds the same bucket: up to 63 ms each has its own, above that
 //! each doubling has 32. The middle of a bucket is within 1.6 % of every duration in it.
 
+use std::time::Duration;
+
 /// Buckets for each doubling, as a power of two.
 const BITS: u32 = 5;
 
@@ -11,6 +13,11 @@ pub fn bucket(ms: u32) -> u16 {
     // Below 2^(BITS + 1) nothing is cut off.
     let shift = (u32::BITS - ms.leading_zeros()).saturating_sub(BITS + 1);
     ((shift << BITS) + (ms >> shift)) as u16
+}
+
+/// The bucket of any duration.
+pub fn bucket_of(took: Duration) -> u16 {
+    bucket(u32::try_from(took.as_millis()).unwrap_or(u32::MAX))
 }
 
 /// The middle of a bucket, in milliseconds.

@@ -1,11 +1,14 @@
 //! `dbb explain CONFIG WHAT`: the whole story of one file, where its replicas are, and what to do next.
 
+mod kept;
+mod published;
 mod replicas;
 
 use super::{ConfigFile, Exit, exit::Told, open_ledger, output, rows};
 use clap::Args;
 use dbb_events::{Did, Micros, decode};
 use dbb_sinks::ledger::{Attempt, FileRow, Row, Selector, State, Story};
+use published::FoundRecords;
 use replicas::Found;
 use serde_json::{Value, json};
 use std::{fmt::Write as _, path::Path, time::Duration};
@@ -28,14 +31,20 @@ pub struct ExplainArgs {
 pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let selector = selector(&args.what)?;
     let config = args.file.load()?.config;
-    let stories = open_ledger(&config)?.explain(&selector)?;
+    let mut ledger = open_ledger(&config)?;
+    let stories = ledger.explain(&selector)?;
     let now = super::now();
     let mut dids: Vec<Did> = stories.iter().map(|story| story.did.clone()).collect();
     if let (Selector::Did(did), true) = (&selector, dids.is_empty()) {
         dids.push(did.clone());
     }
+    let published = FoundRecords::find(&config, &selector, &dids);
+    let others = published.files().filter(|did| !dids.contains(did));
+    dids.extend(others.cloned().collect::<Vec<_>>());
     let replicas: Vec<Found> = dids.iter().map(|did| replicas::find(&config, did)).collect();
-    let is_nothing = stories.is_empty() && replicas.iter().all(Found::is_nothing);
+    let is_published = published.files().next().is_some();
+    let is_nothing = stories.is_empty() && !is_published && replicas.iter().all(Found::is_nothing);
+    let kept = kept::kept(&config, &ledger.counts()?);
     if args.json && is_nothing {
         output::json(&Vec::<Value>::new())?;
     } else if args.json {
@@ -45,24 +54,40 @@ pub(super) fn explain(args: &ExplainArgs) -> anyhow::Result<Exit> {
                 || json!({"scope": did.scope, "name": did.name, "files": [], "events": []}),
                 |story| as_json(story, &args.file.config, now),
             );
+            published.add_to(did, &mut value);
             found.add_to(&mut value);
+            if story.is_none() {
+                value["kept"] = json!(kept);
+            }
             value
         });
         output::json(&told.collect::<Vec<_>>())?;
     }
     if is_nothing {
         let message = format!("the ledger does not know `{}`", args.what);
-        let hint = "no event of it was read: it has not landed here, was not announced, or was forgotten after ledger.retention_days";
+        let published = published
+            .kept()
+            .map(|kept| format!("{kept}; "))
+            .unwrap_or_default();
+        let hint = format!("nothing that is kept tells of it: {published}{kept}");
         return Err(Told::new(Exit::Problems, message, hint).into());
     }
     if !args.json {
         let texts = dids.iter().zip(&replicas).enumerate().map(|(at, (did, found))| {
             let story = stories.get(at);
             let page = story.map_or_else(
-                || format!("{}\n\nnot in the ledger\n", rows::shown(&did.to_string())),
+                || {
+                    format!(
+                        "{}\n\nnot in the ledger: {}\n",
+                        rows::shown(&did.to_string()),
+                        rows::shown(&kept)
+                    )
+                },
                 |story| text(story, &args.file.config, now),
             );
-            format!("{page}\n{found}")
+            let published = published.text(did);
+            let between = if published.is_empty() { "" } else { "\n" };
+            format!("{page}{between}{published}\n{found}")
         });
         output::print(&texts.collect::<Vec<_>>().join("\n"))?;
     }

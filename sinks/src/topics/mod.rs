@@ -31,6 +31,7 @@ pub use figures::{CONFIRM_SECONDS, TopicsFigures, TopicsSnapshot};
 pub use lanes::{Lanes, Standing, partition_of};
 pub use messenger::{Messenger, NotPosted, Post};
 pub use producer::{Compression, NewTopics, ProducerSettings};
+pub use sent_log::{Published, PublishedRecords, published};
 pub use settings::{HeartbeatSettings, RequestSettings, SentLogSettings, TopicsSettings};
 pub use sink::{Share, TopicsSink};
 pub use wire::Trouble;

@@ -247,3 +247,66 @@ fn check_tries_what_a_hub_asks_and_where_it_publishes() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn explain_tells_of_what_was_published_at_once_and_what_is_not_kept() -> Result<()> {
+    let rucio = RucioStub::start(raw("a", SIDECAR), Duration::ZERO)?;
+    let hub = Hub::make("told", &rucio, "")?;
+    let told = [
+        event("transfer-done", "A_DISK", "a"),
+        event("deletion-done", "A_DISK", "a").replace("19:14:49", "19:15:49"),
+        event("transfer-done", "B_DISK", "b"),
+        event("transfer-queued", "A_DISK", "q"),
+    ];
+    hub.tell(told.iter().map(String::as_str))?;
+    let mut run = hub.start(&[])?;
+    run.until("all are published", || Ok(hub.published()?.len() == 3))?;
+    run.until("the counts are written", || {
+        Ok(hub.ledger()?.counts()?.get("other_event_type") == Some(&1))
+    })?;
+    ensure_explained(&hub)?;
+    run.terminate()?.with(0)?;
+    ensure_explained(&hub)
+}
+
+/// Whether it runs or not.
+fn ensure_explained(hub: &Hub) -> Result<()> {
+    let published = hub.published()?;
+    let lane = |topic: &str| {
+        let record = published.iter().find(|record| record.topic == topic);
+        let lane = record
+            .map(|record| record.lane.replace('/', "["))
+            .unwrap_or_default();
+        format!("to {lane}], number 1, read from told.events[")
+    };
+    let sidecar_id = "95fb898e-a577-5690-8e9c-b1d180f220b0";
+    for what in ["raw:a", "davs://h/A_DISK/raw/a", sidecar_id] {
+        let (status, text) = hub.dbb(&["explain"], &[what])?;
+        ensure!(status == 0, "{what}: {text}");
+        for wanted in [
+            "transfer-done ".to_owned() + &lane("A_DISK-raw"),
+            "not in the ledger: what waits, waited or was refused is kept for ever".into(),
+        ] {
+            ensure!(text.contains(&wanted), "{what}, {wanted}: {text}");
+        }
+    }
+    let (_, text) = hub.dbb(&["explain"], &["raw:a"])?;
+    let deletion = "deletion-done ".to_owned() + &lane("A_DISK-raw-deletions");
+    ensure!(text.contains(&deletion), "{text}");
+    // It has no labels: it is no Butler dataset, which the topic says.
+    let (_, text) = hub.dbb(&["explain"], &["raw:b", "--json"])?;
+    let text: serde_json::Value = serde_json::from_str(&text)?;
+    let record = &text[0]["published"][0];
+    ensure!(record["number"] == 1 && record["at"].is_string(), "{text}");
+    // What is not kept is said to be so, and nobody claims that it was not read.
+    let (status, text) = hub.dbb(&["explain"], &["raw:q"])?;
+    ensure!(status == 1, "{text}");
+    for wanted in [
+        "kept for 336 hours",
+        "only their number is kept (1 other_event_type)",
+    ] {
+        ensure!(text.contains(wanted), "{wanted}: {text}");
+    }
+    ensure!(!text.contains("was read:"), "{text}");
+    Ok(())
+}

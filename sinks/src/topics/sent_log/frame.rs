@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   "DBS1" | length of head, of body, of body unpacked | hash of all that follows and the lengths | head | body
-//!            head: lane, RSE, first number, how many, the last number confirmed at the time
+//!            head: lane, RSE, first number, how many, the last number confirmed at the time; then the time, which
+//!            earlier versions of dbb neither wrote nor read
 //!            body: records, postcard in zstd
 //! ```
 //!
 //! A frame replaces whatever earlier frames of its lane have at its first number and above.
 
 use bytes::Bytes;
-use dbb_events::EventId;
+use dbb_events::{EventId, Micros};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read};
 use xxhash_rust::xxh3::Xxh3;
@@ -41,6 +42,14 @@ pub(super) struct Head<'a> {
     pub(super) first: u64,
     pub(super) count: u32,
     pub(super) confirmed: u64,
+}
+
+impl Head<'_> {
+    /// The head in these bytes, and when its frame was written, if that is told.
+    pub(super) fn read(bytes: &[u8]) -> io::Result<(Head<'_>, Option<Micros>)> {
+        let (head, rest) = postcard::take_from_bytes(bytes).map_err(io::Error::other)?;
+        Ok((head, postcard::from_bytes(rest).ok().map(Micros)))
+    }
 }
 
 /// Lengths and hash at the beginning of a frame.
@@ -82,7 +91,8 @@ impl Packer {
             0 => Vec::new(),
             _ => self.zstd.compress(&self.raw)?,
         };
-        let head = postcard::to_stdvec(head).map_err(io::Error::other)?;
+        let mut head = postcard::to_stdvec(head).map_err(io::Error::other)?;
+        postcard::to_io(&crate::clock::now().0, &mut head).map_err(io::Error::other)?;
         let lengths =
             [head.len(), body.len(), self.raw.len()].map(|length| u32::try_from(length).unwrap_or(u32::MAX));
         if lengths.iter().any(|length| *length > MOST) {

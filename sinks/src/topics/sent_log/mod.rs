@@ -14,12 +14,14 @@
 
 mod find;
 mod frame;
+mod published;
 mod segment;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use find::{At, Keeper};
 pub(crate) use frame::Kept;
+pub use published::{Published, PublishedRecords, published};
 pub(crate) use segment::Span;
 
 use crate::topics::{SentLogSettings, TopicsError};

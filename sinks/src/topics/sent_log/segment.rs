@@ -8,7 +8,7 @@
 //! A segment whose end is torn is sound up to there.
 
 use super::frame::{FIXED, Fixed, Head};
-use dbb_events::{Lane, Rse};
+use dbb_events::{Lane, Micros, Rse};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -181,7 +181,12 @@ impl Frames {
 
 impl Frame<'_> {
     pub(super) fn head(&self) -> io::Result<Head<'_>> {
-        postcard::from_bytes(&self.frames.head).map_err(io::Error::other)
+        Ok(Head::read(&self.frames.head)?.0)
+    }
+
+    /// When it was written, if it tells.
+    pub(super) fn at(&self) -> Option<Micros> {
+        Head::read(&self.frames.head).ok()?.1
     }
 
     /// Its records; an error if it is damaged.

@@ -1,7 +1,7 @@
 //! The sent log against a model of it, torn, damaged, and too large.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::{At, Batch, Kept, SentLog};
+use super::{At, Batch, Kept, PublishedRecords, SentLog, published};
 use crate::topics::SentLogSettings;
 use dbb_events::{EventId, Lane, Rse};
 use proptest::prelude::*;
@@ -209,5 +209,67 @@ fn the_oldest_go_when_there_are_too_many_and_where_lanes_end_stays() {
     assert_eq!(
         (log.lanes()[&lane(1)].next, log.lanes()[&lane(0)].next),
         (4, 2001)
+    );
+}
+
+fn looked_up(folder: &TempDir, key: &str) -> PublishedRecords {
+    published(
+        &settings(folder),
+        &|topic| topic.ends_with("-raw"),
+        &|found, _| found == key,
+    )
+    .unwrap()
+}
+
+#[test]
+fn what_became_of_a_file_is_found_while_the_log_is_written_to() {
+    let folder = TempDir::new().unwrap();
+    let before = crate::clock::now();
+    let mut log = SentLog::open(&settings(&folder)).unwrap();
+    append(&mut log, 0, 1, 0, 1..80);
+    append(&mut log, 1, 1, 0, 80..90);
+    append(&mut log, 0, 80, 79, 90..95);
+    let found = looked_up(&folder, "raw:7");
+    let [record] = &found.records[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!((record.lane.clone(), record.number), (lane(0), 7));
+    assert_eq!((record.event, &*record.source), (EventId(7), "rucio[0]@7"));
+    assert!(
+        record.is_confirmed && record.at >= Some(before) && found.since <= record.at,
+        "{found:?}"
+    );
+    // Whether the brokers have the last ones, only what follows tells.
+    assert!(!looked_up(&folder, "raw:94").records[0].is_confirmed);
+    // No broker had it, and its number was given to another.
+    append(&mut log, 0, 84, 83, 200..201);
+    assert_eq!(looked_up(&folder, "raw:94").records, []);
+    assert_eq!(looked_up(&folder, "raw:200").records[0].number, 84);
+    let none = published(&settings(&folder), &|_| false, &|_, _| true).unwrap();
+    assert_eq!(none.records, []);
+}
+
+#[test]
+fn a_frame_without_a_time_is_read_as_before() {
+    let head = super::frame::Head {
+        topic: "T".into(),
+        partition: 3,
+        rse: "R".into(),
+        first: 4,
+        count: 2,
+        confirmed: 3,
+    };
+    let old = postcard::to_stdvec(&head).unwrap();
+    assert_eq!(super::frame::Head::read(&old).unwrap(), (head.clone(), None));
+    // And what earlier versions made of a frame that has one.
+    let mut new = old.clone();
+    postcard::to_io(&7_i64, &mut new).unwrap();
+    assert_eq!(
+        postcard::from_bytes::<super::frame::Head<'_>>(&new).unwrap(),
+        head
+    );
+    assert_eq!(
+        super::frame::Head::read(&new).unwrap().1,
+        Some(dbb_events::Micros(7))
     );
 }

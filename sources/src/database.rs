@@ -1,12 +1,16 @@
 //! How sources reach Rucio's database: the URL, the password file, TLS.
 
 use crate::{SourceError, tls};
+use dbb_database::{Kept, NotKept};
 use postgres::{
     Client, Config, NoTls,
     config::{Host, SslMode},
 };
 use std::{error::Error, net::IpAddr, path::Path, time::Duration};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Longest that it may take to see how sessions are kept.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A database, as a section of the configuration has it.
 pub(crate) struct Database<'a> {
@@ -20,8 +24,33 @@ pub(crate) struct Database<'a> {
 }
 
 impl Database<'_> {
-    /// A session with it.
+    /// A session with it, which is kept.
     pub(crate) fn connect(&self) -> Result<Client, SourceError> {
+        let (config, tls) = self.target()?;
+        self.kept()?;
+        let config = Config::from(config);
+        let connected = match tls {
+            Some(tls) => config.connect(tls),
+            None => config.connect(NoTls),
+        };
+        connected.map_err(|e| self.unreachable(&e))
+    }
+
+    /// How sessions with it are kept.
+    pub(crate) fn kept(&self) -> Result<Kept, SourceError> {
+        let (config, tls) = self.target()?;
+        dbb_database::check(&config, tls.as_ref(), LIMIT).map_err(|error| match error {
+            NotKept::Lost(_) => self.wrong(&error.to_string()),
+            NotKept::Database(error) => self.unreachable(&error),
+            NotKept::Silent(_) | NotKept::Here(_) => SourceError::Unreachable {
+                what: self.what.into(),
+                detail: error.to_string(),
+            },
+        })
+    }
+
+    /// Where it is, and the TLS by which it is reached, if any.
+    fn target(&self) -> Result<(tokio_postgres::Config, Option<MakeRustlsConnect>), SourceError> {
         let mut config = self.config()?;
         if let Some(path) = self.password_file {
             let password = std::fs::read_to_string(path).map_err(|e| {
@@ -34,16 +63,16 @@ impl Database<'_> {
         config.tcp_user_timeout(Duration::from_secs(60));
         config.application_name("dbb");
         let asked = self.url.contains("sslmode=");
-        let connected = if config.get_ssl_mode() == SslMode::Disable || (!asked && is_local(&config)) {
+        let tls = if config.get_ssl_mode() == SslMode::Disable || (!asked && is_local(&config)) {
             config.ssl_mode(SslMode::Disable);
-            config.connect(NoTls)
+            None
         } else {
             // `prefer` would let anyone in between turn TLS off.
             config.ssl_mode(SslMode::Require);
             let tls = tls::client(self.ca_file, None).map_err(|why| self.wrong(&why))?;
-            config.connect(MakeRustlsConnect::new(tls))
+            Some(MakeRustlsConnect::new(tls))
         };
-        connected.map_err(|e| self.unreachable(&e))
+        Ok((config, tls))
     }
 
     /// Host and name, for people.
@@ -57,7 +86,7 @@ impl Database<'_> {
         Ok(format!("{host}/{name}"))
     }
 
-    fn config(&self) -> Result<Config, SourceError> {
+    fn config(&self) -> Result<tokio_postgres::Config, SourceError> {
         self.url
             .parse()
             .map_err(|e: postgres::Error| self.wrong(&format!("url: {}", cause(&e))))
@@ -91,7 +120,7 @@ fn cause(error: &postgres::Error) -> String {
 }
 
 /// True if every host is this machine.
-fn is_local(config: &Config) -> bool {
+fn is_local(config: &tokio_postgres::Config) -> bool {
     config.get_hosts().iter().all(|host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),

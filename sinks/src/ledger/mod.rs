@@ -46,6 +46,7 @@ mod words;
 mod write;
 pub mod writer;
 
+pub use dbb_database::Kept;
 pub use dead_letters::{Filter, Selection};
 pub use due::Waiting;
 pub use durations::Durations;
@@ -132,6 +133,11 @@ impl Ledger {
     /// read.
     pub fn set_limit(&mut self, limit: Duration) {
         self.store.set_limit(limit);
+    }
+
+    /// How its session with PostgreSQL is kept; `None` for SQLite.
+    pub fn kept(&self) -> Option<Kept> {
+        self.store.kept()
     }
 
     /// Bytes in use.

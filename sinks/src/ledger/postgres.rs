@@ -7,6 +7,7 @@ use crate::ledger::{
     settings::LedgerSettings,
     store::{Bulk, BulkKind, Cells, Column, Lookup, Store, Type, Value},
 };
+use dbb_database::Kept;
 use std::{collections::HashMap, error::Error, time::Duration};
 use tokio_postgres::{
     Statement,
@@ -110,6 +111,7 @@ impl Postgres {
                 let detail = format!("it does not answer: {} s have passed", limit.as_secs());
                 return LedgerError::Unreachable { what, detail };
             }
+            Failure::NotKept(why) => return LedgerError::Configuration(format!("the ledger {what}: {why}")),
             Failure::Here(e) => {
                 let detail = format!("no session with it can be made here: {e}");
                 return LedgerError::Unreachable { what, detail };
@@ -148,7 +150,7 @@ impl Postgres {
 fn is_lost(failure: &Failure) -> bool {
     match failure {
         Failure::Said(e) => e.code().is_none_or(|code| code.code().starts_with("57P")),
-        Failure::Silent(_) | Failure::Here(_) => false,
+        Failure::Silent(_) | Failure::Here(_) | Failure::NotKept(_) => false,
     }
 }
 
@@ -411,6 +413,10 @@ impl Store for Postgres {
         self.limit = limit;
         // The next one is told.
         self.session = None;
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.session.as_ref().map(Session::kept)
     }
 
     fn clock(&self) -> &'static str {

@@ -4,12 +4,13 @@
 //! tells nothing. So each call has a limit here, and the session ends with the first that passes it.
 
 use crate::ledger::postgres_connect::Target;
+use dbb_database::{Kept, NotKept, kept};
 use std::time::Duration;
 use tokio::{
     runtime::{Builder, Runtime},
     time::timeout,
 };
-use tokio_postgres::{Client, Error, NoTls, Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Error, Row, Statement, types::ToSql};
 
 /// Longest that the server may take to let a session begin.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -25,6 +26,19 @@ pub(super) enum Failure {
     Silent(Duration),
     /// Something is wrong with this process.
     Here(std::io::Error),
+    /// What is said in a session does not stay there.
+    NotKept(String),
+}
+
+impl From<NotKept> for Failure {
+    fn from(error: NotKept) -> Self {
+        match error {
+            NotKept::Lost(_) => Self::NotKept(error.to_string()),
+            NotKept::Database(error) => Self::Said(error),
+            NotKept::Silent(limit) => Self::Silent(limit),
+            NotKept::Here(error) => Self::Here(error),
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -36,6 +50,7 @@ impl From<Error> for Failure {
 /// See the module. What it is asked while another runtime is at work on the same thread is a fault of the program.
 pub(super) struct Session {
     client: Client,
+    kept: Kept,
     limit: Duration,
     /// Last: the connection's task goes after the client.
     runtime: Runtime,
@@ -48,28 +63,20 @@ impl Session {
             .enable_all()
             .build()
             .map_err(Failure::Here)?;
-        let connect = async {
-            match target.tls.clone() {
-                Some(tls) => {
-                    let (client, connection) = target.config.connect(tls).await?;
-                    // How it ends, whoever asks next is told.
-                    tokio::spawn(async { drop(connection.await) });
-                    Ok(client)
-                }
-                None => {
-                    let (client, connection) = target.config.connect(NoTls).await?;
-                    tokio::spawn(async { drop(connection.await) });
-                    Ok(client)
-                }
-            }
+        let connect = || dbb_database::connect(&target.config, target.tls.as_ref());
+        let begin = async {
+            let client = connect().await?;
+            // What is set below, and statements that are prepared, would be lost, and a commit might not be on disk.
+            let kept = kept(&client, connect).await?;
+            Ok::<_, Failure>((client, kept))
         };
         let patience = CONNECT.min(limit);
-        let client = runtime
-            .block_on(async { timeout(patience, connect).await })
-            .map_err(|_| Failure::Silent(patience))?
-            .map_err(Failure::Said)?;
+        let (client, kept) = runtime
+            .block_on(async { timeout(patience, begin).await })
+            .map_err(|_| Failure::Silent(patience))??;
         let session = Self {
             client,
+            kept,
             limit,
             runtime,
         };
@@ -90,6 +97,11 @@ impl Session {
             Ok(done) => done.map_err(Failure::Said),
             Err(_) => Err(Failure::Silent(limit)),
         }
+    }
+
+    /// How it is kept.
+    pub(super) fn kept(&self) -> Kept {
+        self.kept
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -6,6 +6,7 @@
 //! ```
 
 use crate::ledger::LedgerError;
+use dbb_database::Kept;
 use std::time::Duration;
 
 /// One value in a row.
@@ -153,6 +154,10 @@ pub(crate) trait Store: Send {
     fn size_bytes(&mut self) -> Result<u64, LedgerError>;
     /// The longest that a call may take from now on, outside of a transaction; 20 s before.
     fn set_limit(&mut self, limit: Duration);
+    /// How the session with its server is kept; `None` without one.
+    fn kept(&self) -> Option<Kept> {
+        None
+    }
     /// The time of the database in microseconds since 1970, as an expression.
     fn clock(&self) -> &'static str;
     /// What follows a `SELECT` that must hold its row until the transaction ends.

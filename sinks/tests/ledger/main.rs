@@ -11,6 +11,7 @@ mod hub;
 mod kill;
 mod measure;
 mod oracle;
+mod pooler;
 mod rules;
 mod story;
 mod support;

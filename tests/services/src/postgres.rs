@@ -286,7 +286,7 @@ fn programs() -> Result<PathBuf> {
 }
 
 /// The user the server runs as: whoever we are, but never root. `mine` is a folder that we own.
-fn server_user(mine: &Path) -> Result<Option<(u32, u32)>> {
+pub(crate) fn server_user(mine: &Path) -> Result<Option<(u32, u32)>> {
     if fs::metadata(mine)?.uid() != 0 {
         return Ok(None);
     }

@@ -265,6 +265,8 @@ fn a_file_that_nobody_heard_of_is_a_problem_with_a_reason() {
         "{}",
         ended.err
     );
+    let kept = "nothing that is kept tells of it: outcomes are kept for ever; ";
+    assert!(ended.err.contains(kept), "{}", ended.err);
     assert_eq!(
         site.dbb(&["explain", "site.yaml", "raw:nothing", "--json"]).out,
         "[]\n"

@@ -6,6 +6,7 @@
 //!   sinks:   producer --/
 //! ```
 
+mod broker_version;
 mod commit_metadata;
 mod passes;
 mod security;
@@ -13,6 +14,7 @@ mod topic_id;
 mod wanted;
 mod words;
 
+pub use broker_version::broker_versions;
 pub use commit_metadata::commit_metadata;
 pub use passes::passes;
 pub use security::{Mechanism, Protocol, Security};

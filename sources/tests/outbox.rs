@@ -1,12 +1,13 @@
 //! The outbox source against a real PostgreSQL with Rucio's table of messages.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use dbb_database::Kept;
 use dbb_events::Received;
 use dbb_sources::{
     Extent, Offsets, OutboxSettings, Partition, Polled, Source, SourceError,
     outbox::{self, OutboxStatistics},
 };
-use dbb_test_services::{Postgres, wait_until};
+use dbb_test_services::{PgBouncer, PoolMode, Postgres, wait_until};
 use postgres::{Client, NoTls};
 use std::{
     thread,
@@ -32,7 +33,7 @@ fn rucio_on(postgres: &Postgres, name: &str) -> (OutboxSettings, Client) {
     let url = postgres.create_database(name).unwrap();
     let mut client = Client::connect(&url, NoTls).unwrap();
     client.batch_execute(TABLE).unwrap();
-    let mut settings = OutboxSettings::of(url);
+    let mut settings = OutboxSettings::of(url, "Syslog");
     settings.poll_ms = 20;
     (settings, client)
 }
@@ -238,7 +239,41 @@ fn a_second_reader_is_turned_away_and_so_is_a_role_that_may_not() {
     other.schema = "dev".into();
     refused(&other, "`schema`");
     insert(&mut rucio, 1, &["Syslog"]);
-    assert_eq!(outbox::check(&settings).unwrap(), 1);
+    let report = outbox::check(&settings).unwrap();
+    assert_eq!((report.rows, report.kept), (1, Kept::Direct));
+    assert_eq!(report.services, ["Syslog"]);
+}
+
+#[test]
+fn through_a_pooler_it_is_read_only_where_that_keeps_sessions() {
+    let (direct, mut rucio) = rucio("pooled");
+    insert(&mut rucio, 1, &["Syslog"]);
+    let through = |mode: PoolMode| {
+        let pooler = PgBouncer::start(Postgres::shared().unwrap(), mode).unwrap();
+        let mut settings = direct.clone();
+        settings.url = pooler.url("pooled");
+        (pooler, settings)
+    };
+    let (_pooler, settings) = through(PoolMode::Session);
+    assert_eq!(outbox::check(&settings).unwrap().kept, Kept::Pooled);
+    let (mut source, _) = open(&settings);
+    assert_eq!(numbers(&read(&mut *source, 1)), [1]);
+    let error = outbox::open(&direct, 0..1, &Extent::default(), &Offsets::new()).err();
+    assert!(error.unwrap().to_string().contains("another dbb reads it"));
+    drop(source);
+
+    let (_pooler, settings) = through(PoolMode::Transaction);
+    for error in [
+        outbox::check(&settings).err().unwrap(),
+        outbox::open(&settings, 0..1, &Extent::default(), &Offsets::new())
+            .err()
+            .unwrap(),
+    ] {
+        assert!(
+            !error.is_transient() && error.to_string().contains("connect directly"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

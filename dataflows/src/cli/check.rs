@@ -1,6 +1,8 @@
 //! `dbb check CONFIG [--connect] [LOG...]`: a list of ticks, from the file to the services to recorded events.
 
 mod connect;
+mod labels;
+mod published;
 mod recorded;
 
 use super::{ConfigFile, Exit, output};
@@ -17,9 +19,12 @@ use std::{fmt::Write as _, path::PathBuf};
 pub struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// Try what it names: brokers, Rucio, ledger, Butler repositories with their versions, folders
+    /// Try what it names: brokers, Rucio and Butlers with their versions, topics, labels, databases, folders
     #[arg(long)]
     connect: bool,
+    /// With --connect, at a hub: the file whose labels are read; without it that of the newest event of a landing
+    #[arg(long, value_name = "SCOPE:NAME", requires = "connect")]
+    did: Option<String>,
     /// Recorded events, files or folders: say what could not be routed
     #[arg(value_name = "LOG")]
     logs: Vec<PathBuf>,
@@ -31,7 +36,8 @@ pub(super) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let mut ticks = Ticks::default();
     facts(&loaded, &mut ticks);
     if args.connect {
-        connect::connect(&loaded.config, &mut ticks);
+        let did = args.did.as_deref().map(super::hub::parse).transpose()?;
+        connect::connect(&loaded.config, did.as_ref(), &mut ticks);
     }
     if !args.logs.is_empty() {
         recorded::recorded(&loaded.config, &args.logs, &mut ticks)?;

@@ -76,7 +76,8 @@ pub(super) fn hub(args: &HubArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn parse(text: &str) -> Result<Did, Told> {
+/// The file that an operator names.
+pub(super) fn parse(text: &str) -> Result<Did, Told> {
     match text.split_once(':') {
         Some((scope, name)) if !scope.is_empty() && !name.is_empty() => Ok(Did::new(scope, name)),
         _ => Err(Told::new(

@@ -377,13 +377,13 @@ fn what_can_be_read_only_once_keeps_no_views_and_says_what_to_do_first() {
     };
     let views = "views: {keep: [replicas]}\n";
     assert_eq!(complaints(&format!("{broker}{views}")), [words("stomp")]);
-    let outbox = "source: {outbox: {url: \"postgresql://rucio/rucio\"}}\n";
+    let outbox = "source: {outbox: {url: \"postgresql://rucio/rucio\", service: Influx}}\n";
     assert_eq!(complaints(&format!("{outbox}{views}")), [words("outbox")]);
 }
 
 #[test]
 fn one_source_of_events_is_enough_and_its_faults_are_named_by_key() {
-    let text = "source:\n  stomp: {brokers: [mq], destination: events}\n  outbox: {url: mysql://h/d}\nrecord: {topic: t}\n";
+    let text = "source:\n  stomp: {brokers: [mq], destination: events}\n  outbox: {url: mysql://h/d, service: Influx}\nrecord: {topic: t}\n";
     let complaints: Vec<_> = complaints(text)
         .into_iter()
         .map(|text| text.replace("site.yaml:", ""))

@@ -1,6 +1,7 @@
 //! `dbb check`: ticks, crosses, and exit codes.
 
 use super::*;
+use dbb_test_services::{PgBouncer, PoolMode, Postgres};
 
 #[test]
 fn check_ticks_what_a_good_file_says() {
@@ -110,4 +111,48 @@ fn check_of_what_someone_must_change_ends_with_1() {
         "{}",
         ended.out
     );
+}
+
+#[test]
+fn check_tells_of_poolers_and_of_an_outbox_that_rucio_may_never_write_to() {
+    let postgres = Postgres::shared().unwrap();
+    postgres.create_database("checked").unwrap();
+    let table = "CREATE TABLE messages (id uuid, event_type text, payload text, payload_nolimit text, services text, \
+                 created_at timestamp)";
+    postgres.sql("checked", table).unwrap();
+    let check = |url: &str| {
+        let source = format!("{{outbox: {{url: \"{url}\", service: Syslog}}}}");
+        let site = SITE.replace("{log: {paths: [events]}}", &source);
+        let ended =
+            Site::new(&site.replace("sqlite:ledger.sqlite", url)).dbb(&["check", "site.yaml", "--connect"]);
+        // The Butler is not there.
+        assert_eq!(ended.status, 1, "{}{}", ended.out, ended.err);
+        ended.out
+    };
+    let out = check(&postgres.url("checked"));
+    for line in [
+        "✓ the outbox has 0 rows for service Syslog\n  its server is reached directly\n",
+        "! no row of service `Syslog` was ever seen: whether Rucio writes any, only a row can prove; SYSLOG is known",
+        "dead letters\n  its server is reached directly\n",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    let row = "INSERT INTO messages VALUES (gen_random_uuid(), 'CLOSE', '{}', NULL, 'Syslog', now())";
+    postgres.sql("checked", row).unwrap();
+    let out = check(&postgres.url("checked"));
+    assert!(
+        out.contains("✓ the outbox has 1 rows for service Syslog"),
+        "{out}"
+    );
+    assert!(!out.contains("was ever seen"), "{out}");
+
+    let pooler = PgBouncer::start(postgres, PoolMode::Session).unwrap();
+    let out = check(&pooler.url("checked"));
+    let told = out
+        .matches("it is reached through a pooler, which keeps sessions")
+        .count();
+    assert_eq!(told, 2, "{out}");
+    let pooler = PgBouncer::start(postgres, PoolMode::Transaction).unwrap();
+    let out = check(&pooler.url("checked"));
+    assert_eq!(out.matches("connect directly").count(), 2, "{out}");
 }

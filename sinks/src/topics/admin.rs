@@ -13,7 +13,7 @@ use crate::topics::{NewTopics, ProducerSettings, TopicsError};
 use futures::executor::block_on;
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode as Code},
     types::RDKafkaErrorCode,
@@ -200,17 +200,7 @@ impl Admin {
     }
 
     fn properties(&self) -> Vec<(&'static str, String)> {
-        let wanted = &self.wanted;
-        let retention = wanted.retention_hours.map(|hours| u64::from(hours) * 3_600_000);
-        let in_sync = wanted.min_insync_replicas;
-        let properties = [
-            ("retention.ms", retention.map(|ms| ms.to_string())),
-            ("min.insync.replicas", in_sync.map(|copies| copies.to_string())),
-        ];
-        properties
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        properties(&self.wanted)
     }
 
     /// The topic as it is; says what is not as it should be.
@@ -237,35 +227,10 @@ impl Admin {
                 });
             }
         };
-        let value = |key: &str| found.get(key).and_then(|entry| entry.value.clone());
-        let mut differs: Vec<String> = self
-            .properties()
-            .into_iter()
-            .filter_map(|(key, wanted)| {
-                let is = value(key)?;
-                (is != wanted).then(|| format!("{key} is {is}, not {wanted}"))
-            })
-            .collect();
-        if partitions != self.wanted.partitions as i32 {
-            differs.push(format!(
-                "partitions are {partitions}, not {}",
-                self.wanted.partitions
-            ));
-        }
-        if value("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-            differs.push(
-                "cleanup.policy is compact: of several events of a file sites would see only the last".into(),
-            );
-        }
-        let max_bytes = value("max.message.bytes").and_then(|text| text.parse().ok());
-        let max_bytes = max_bytes.unwrap_or(self.max_record_bytes);
-        if max_bytes < self.max_record_bytes {
-            differs.push(format!(
-                "max.message.bytes is {max_bytes}, less than max_record_bytes {}: longer records will be refused",
-                self.max_record_bytes
-            ));
-        }
+        let max_bytes = max_bytes(&found).unwrap_or(self.max_record_bytes);
+        let differs = differences(&self.wanted, self.max_record_bytes, partitions, &found);
         if !differs.is_empty() {
+            let differs: Vec<String> = differs.into_iter().map(|difference| difference.what).collect();
             warn!(
                 topic = name,
                 differs = differs.join("; "),
@@ -277,6 +242,76 @@ impl Admin {
             max_bytes,
         })
     }
+}
+
+/// What a topic that is made is told.
+fn properties(wanted: &NewTopics) -> Vec<(&'static str, String)> {
+    let retention = wanted.retention_hours.map(|hours| u64::from(hours) * 3_600_000);
+    let in_sync = wanted.min_insync_replicas;
+    let properties = [
+        ("retention.ms", retention.map(|ms| ms.to_string())),
+        ("min.insync.replicas", in_sync.map(|copies| copies.to_string())),
+    ];
+    properties
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+}
+
+/// In what a topic is not as the settings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Records would be lost or refused.
+    pub is_harmful: bool,
+    /// What, in one sentence.
+    pub what: String,
+}
+
+/// How the topic that brokers tell these settings of differs from what is wanted.
+pub(super) fn differences(
+    wanted: &NewTopics,
+    max_record_bytes: u32,
+    partitions: i32,
+    found: &ConfigResource,
+) -> Vec<Difference> {
+    let value = |key: &str| found.get(key).and_then(|entry| entry.value.clone());
+    let other = |what: String| Difference {
+        is_harmful: false,
+        what,
+    };
+    let harmful = |what: String| Difference {
+        is_harmful: true,
+        what,
+    };
+    let mut differs: Vec<Difference> = properties(wanted)
+        .into_iter()
+        .filter_map(|(key, wanted)| {
+            let is = value(key)?;
+            (is != wanted).then(|| other(format!("{key} is {is}, not {wanted}")))
+        })
+        .collect();
+    if partitions != wanted.partitions as i32 {
+        differs.push(other(format!(
+            "partitions are {partitions}, not {}",
+            wanted.partitions
+        )));
+    }
+    if value("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        differs.push(harmful(
+            "cleanup.policy is compact: of several events of a file sites would see only the last".into(),
+        ));
+    }
+    if let Some(max_bytes) = max_bytes(found).filter(|max_bytes| *max_bytes < max_record_bytes) {
+        differs.push(harmful(format!(
+            "max.message.bytes is {max_bytes}, less than max_record_bytes {max_record_bytes}: longer records will be refused"
+        )));
+    }
+    differs
+}
+
+/// The longest batch that a topic takes.
+fn max_bytes(found: &ConfigResource) -> Option<u32> {
+    found.get("max.message.bytes")?.value.as_ref()?.parse().ok()
 }
 
 fn down(error: KafkaError) -> NoTopic {

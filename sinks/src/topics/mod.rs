@@ -25,6 +25,7 @@ mod settings;
 mod sink;
 mod wire;
 
+pub use admin::Difference;
 pub use check::{BrokersReport, check};
 pub use error::TopicsError;
 pub use figures::{CONFIRM_SECONDS, TopicsFigures, TopicsSnapshot};

@@ -6,8 +6,13 @@ use super::{
     start::{self, Beginning},
 };
 use crate::{Begin, Partition, SourceError};
-use rdkafka::{consumer::Consumer, error::KafkaError};
-use std::{collections::BTreeMap, sync::Arc};
+use bytes::Bytes;
+use rdkafka::{Message, Offset, TopicPartitionList, consumer::Consumer, error::KafkaError};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What the brokers say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub struct KafkaReport {
     pub missing: Vec<String>,
     /// Who reads with the group now, by client id and host; a start would refuse.
     pub members: Vec<String>,
+    /// What each broker tells of its version.
+    pub versions: Vec<(String, String)>,
 }
 
 /// One topic.
@@ -117,5 +124,42 @@ pub fn check_with(settings: &KafkaSettings, memory: &Memory) -> Result<KafkaRepo
             })
             .collect(),
         members: start::patiently(|| start::members(&consumer, &settings.group_id)).map_err(unreachable)?,
+        // Whoever may read need not have the right to ask.
+        versions: dbb_kafka::broker_versions(&settings.client(1)?, start::LIMIT).unwrap_or_default(),
     })
+}
+
+/// The bodies of the last records of each partition, at most `last` of each; what does not come within some seconds is left
+/// out. Nothing is stored.
+///
+/// # Errors
+///
+/// As for [`check`].
+pub fn newest(settings: &KafkaSettings, last: u64) -> Result<Vec<Bytes>, SourceError> {
+    let unreachable = |error: KafkaError| SourceError::Unreachable {
+        what: settings.service(),
+        detail: error.to_string(),
+    };
+    let consumer = start::connect(settings, 1, &Arc::default())?;
+    let (standings, _) = start::survey(&consumer, &settings.wanted()?, |_| true).map_err(unreachable)?;
+    let (mut wanted, mut left) = (TopicPartitionList::new(), 0);
+    for standing in standings {
+        let Partition { stream, partition } = &standing.partition;
+        let from = standing.end.saturating_sub(last).max(standing.first);
+        left += standing.end.saturating_sub(from);
+        let offset = Offset::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+        wanted
+            .add_partition_offset(stream, *partition, offset)
+            .map_err(unreachable)?;
+    }
+    consumer.assign(&wanted).map_err(unreachable)?;
+    let begun = Instant::now();
+    let mut bodies = Vec::new();
+    while left > 0 && begun.elapsed() < start::LIMIT {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
+            left -= 1;
+            bodies.extend(message.payload().map(Bytes::copy_from_slice));
+        }
+    }
+    Ok(bodies)
 }

@@ -35,7 +35,7 @@ mod watch;
 mod words;
 mod worker;
 
-pub use check::{KafkaReport, PartitionReport, TopicReport, check, check_with};
+pub use check::{KafkaReport, PartitionReport, TopicReport, check, check_with, newest};
 pub use dbb_kafka::{Mechanism, Protocol, Security};
 pub use finding::Finding;
 pub use memory::{AskMark, Memory};

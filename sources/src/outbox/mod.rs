@@ -15,16 +15,19 @@
 //! removed, by id. What the next session reads again is recognised by the identity of its event.
 
 mod envelope;
+mod hermes;
 mod session;
 mod settings;
 
+pub use hermes::doubt;
 pub use settings::OutboxSettings;
 
 use crate::{Extent, Offsets, Partition, Polled, Source, SourceError, Waker};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
+use dbb_database::Kept;
 use dbb_events::{Place, Received};
-use session::{Order, Standing, Told};
+use session::{Claim, Order, Standing, Told};
 use std::{
     collections::VecDeque,
     ops::Range,
@@ -102,17 +105,33 @@ pub fn open(
     Ok((sources, statistics))
 }
 
-/// Connects, looks whether the role may do what it has to, and how many rows are there; reads none.
+/// What a start would find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxReport {
+    /// Rows of our service.
+    pub rows: u64,
+    /// The services that have rows now, ours too.
+    pub services: Vec<String>,
+    /// How the session is kept.
+    pub kept: Kept,
+}
+
+/// Connects, looks whether the role may do what it has to, whether the session is kept, and which rows are there; reads
+/// none.
 ///
 /// # Errors
 ///
 /// As for [`open`].
-pub fn check(settings: &OutboxSettings) -> Result<u64, SourceError> {
+pub fn check(settings: &OutboxSettings) -> Result<OutboxReport, SourceError> {
     if let Some((key, problem)) = settings.problems().into_iter().next() {
         return Err(settings.database().wrong(&format!("{key} {problem}")));
     }
     let mut client = session::connect(settings)?;
-    session::count(settings, &mut client)
+    Ok(OutboxReport {
+        rows: session::count(settings, &mut client)?,
+        services: session::services(settings, &mut client)?,
+        kept: settings.database().kept()?,
+    })
 }
 
 struct OutboxSource {
@@ -140,12 +159,13 @@ impl Reader {
         check(settings)?;
         let begun = Instant::now();
         let mut client = session::connect(settings)?;
-        while let Err(error) = session::claim(settings, &mut client) {
-            if begun.elapsed() > CLAIM {
-                return Err(error);
+        let claim = loop {
+            match session::claim(settings, &mut client) {
+                Ok(claim) => break claim,
+                Err(error) if begun.elapsed() > CLAIM => return Err(error),
+                Err(_) => thread::sleep(PAUSES.0),
             }
-            thread::sleep(PAUSES.0);
-        }
+        };
         let stream: Arc<str> = settings.stream().into();
         let partition = Partition {
             stream: Arc::clone(&stream),
@@ -163,7 +183,7 @@ impl Reader {
         };
         let settings = settings.clone();
         let spawned = thread::Builder::new().name("outbox".into()).spawn(move || {
-            keep(&settings, client, &ordered, &mut desk);
+            keep(&settings, (client, claim), &ordered, &mut desk);
             desk.statistics.change(|state| state.ended = true);
         });
         spawned.map_err(|error| SourceError::Configuration(format!("could not start a thread: {error}")))?;
@@ -180,21 +200,26 @@ impl Reader {
 }
 
 /// Sessions, one after the other, until told to leave.
-fn keep(settings: &OutboxSettings, client: postgres::Client, orders: &Receiver<Order>, desk: &mut Desk) {
+fn keep(
+    settings: &OutboxSettings,
+    claimed: (postgres::Client, Claim),
+    orders: &Receiver<Order>,
+    desk: &mut Desk,
+) {
     let mut standing = Standing::default();
-    let (mut client, mut pause) = (Some(client), PAUSES.0);
+    let (mut claimed, mut pause) = (Some(claimed), PAUSES.0);
     loop {
-        let connected = match client.take() {
-            Some(client) => Ok(client),
+        let connected = match claimed.take() {
+            Some(claimed) => Ok(claimed),
             None => session::connect(settings).and_then(|mut client| {
-                session::claim(settings, &mut client)?;
-                Ok(client)
+                let claim = session::claim(settings, &mut client)?;
+                Ok((client, claim))
             }),
         };
-        let ended = connected.and_then(|mut client| {
+        let ended = connected.and_then(|(mut client, claim)| {
             desk.statistics.change(|state| state.trouble = None);
             pause = PAUSES.0;
-            session::run(settings, &mut client, orders, &mut standing, desk)
+            session::run(settings, &mut client, &claim, orders, &mut standing, desk)
         });
         let Err(error) = ended else { return };
         tracing::warn!(%error, again_in_seconds = pause.as_secs_f32(), "the outbox is not read");

@@ -96,16 +96,30 @@ pub(super) fn connect(settings: &OutboxSettings) -> Result<Client, SourceError> 
     Ok(client)
 }
 
+/// That no other dbb reads these rows.
+pub(super) struct Claim {
+    /// The backend that has the lock.
+    backend: i32,
+    /// What the lock is of.
+    key: String,
+}
+
 /// Makes sure that no other dbb reads these rows: each would get only a part of them.
-pub(super) fn claim(settings: &OutboxSettings, client: &mut Client) -> Result<(), SourceError> {
+pub(super) fn claim(settings: &OutboxSettings, client: &mut Client) -> Result<Claim, SourceError> {
     let database = settings.database();
     let key = format!("dbb outbox {} {}", settings.schema, settings.service);
-    let claimed: bool = client
-        .query_one("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", &[&key])
-        .map_err(|e| database.unreachable(&e))?
-        .get(0);
-    if claimed {
-        return Ok(());
+    let claimed = client
+        .query_one(
+            "SELECT pg_backend_pid(), pg_try_advisory_lock(hashtextextended($1, 0))",
+            &[&key],
+        )
+        .map_err(|e| database.unreachable(&e))?;
+    let claim = Claim {
+        backend: claimed.get(0),
+        key,
+    };
+    if claimed.get(1) {
+        return hold(settings, client, &claim).map(|()| claim);
     }
     Err(SourceError::Unreachable {
         what: format!("the outbox of service `{}`", settings.service),
@@ -113,10 +127,45 @@ pub(super) fn claim(settings: &OutboxSettings, client: &mut Client) -> Result<()
     })
 }
 
+/// Looks whether the lock is still there, and this session's: behind a pooler it may be another's.
+fn hold(settings: &OutboxSettings, client: &mut Client, claim: &Claim) -> Result<(), SourceError> {
+    let database = settings.database();
+    let held: bool = client
+        .query_one(
+            "SELECT pg_backend_pid() = $1 AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted \
+             AND pid = $1 AND objsubid = 1 AND (classid::int8 << 32) | objid::int8 = hashtextextended($2, 0))",
+            &[&claim.backend, &claim.key],
+        )
+        .map_err(|e| database.unreachable(&e))?
+        .get(0);
+    if held {
+        return Ok(());
+    }
+    Err(SourceError::Unreachable {
+        what: format!("the outbox of service `{}`", settings.service),
+        detail: format!(
+            "the lock that backend {} took for this session is not its own any more: connect directly, not through a pooler",
+            claim.backend
+        ),
+    })
+}
+
+/// The services that have rows.
+pub(super) fn services(settings: &OutboxSettings, client: &mut Client) -> Result<Vec<String>, SourceError> {
+    let sql = format!(
+        "SELECT DISTINCT services FROM {} WHERE services IS NOT NULL ORDER BY 1",
+        table(settings)?
+    );
+    let rows = client.query(&sql, &[]);
+    let rows = rows.map_err(|e| settings.database().unreachable(&e))?;
+    Ok(rows.into_iter().map(|row| row.get(0)).collect())
+}
+
 /// Runs until told to leave.
 pub(super) fn run(
     settings: &OutboxSettings,
     client: &mut Client,
+    claim: &Claim,
     orders: &Receiver<Order>,
     standing: &mut Standing,
     told: &mut dyn Told,
@@ -146,6 +195,7 @@ pub(super) fn run(
             }
         }
         if counted.is_none_or(|at| at.elapsed() >= COUNT_EVERY) {
+            hold(settings, client, claim)?;
             told.count(count(settings, client)?);
             counted = Some(Instant::now());
         }
@@ -240,5 +290,29 @@ fn refused(settings: &OutboxSettings, error: &postgres::Error) -> SourceError {
             ))
         }
         _ => database.unreachable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use dbb_test_services::Postgres;
+
+    #[test]
+    fn a_lock_that_is_not_this_sessions_any_more_ends_it() {
+        let postgres = Postgres::shared().unwrap();
+        let url = postgres.create_database("lost_lock").unwrap();
+        let sql = "CREATE TABLE messages (id uuid, event_type text, payload text, payload_nolimit text, services text, \
+                   created_at timestamp)";
+        postgres.sql("lost_lock", sql).unwrap();
+        let settings = OutboxSettings::of(url, "Influx");
+        let mut client = connect(&settings).unwrap();
+        let claim = claim(&settings, &mut client).unwrap();
+        hold(&settings, &mut client, &claim).unwrap();
+        // What a pooler asks of a backend before somebody else has it.
+        client.batch_execute("DISCARD ALL").unwrap();
+        let lost = hold(&settings, &mut client, &claim).unwrap_err();
+        assert!(lost.to_string().contains("connect directly"), "{lost}");
     }
 }

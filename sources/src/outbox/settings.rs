@@ -8,10 +8,12 @@ use std::path::PathBuf;
 /// Rucio's own table of messages in PostgreSQL, for sites without a message broker: the rows of one service, which are
 /// removed when their events have a durable outcome, as Hermes removes what it has sent.
 ///
-/// Rucio writes a row for each service in `services_list` of the section `[hermes]` of its configuration, and takes
-/// only names that its Hermes knows, in any spelling; Hermes serves those in lower case. So a spelling such as `Syslog` is
-/// nobody's but ours: `services_list = activemq,email,Syslog`. Set `query_by_service = True` there too: otherwise Hermes looks
+/// Rucio writes a row for each service in `services_list` of the section `[hermes]` of its configuration, and drops names
+/// that its Hermes does not know, in whatever spelling: 38.5.5 knows INFLUX, ELASTIC, EMAIL and ACTIVEMQ, 41.5.1 SYSLOG too, a
+/// patched one others. Hermes serves those in lower case. So a spelling such as `Influx`, of one that nobody uses, is
+/// nobody's but ours: `services_list = kafka,elastic,Influx`. Set `query_by_service = True` there too: otherwise Hermes looks
 /// at the oldest rows of all services, and stops at ours while `dbb` is down. The role needs `SELECT` and `DELETE` on `messages`.
+/// The connection must keep its session: connect directly, not through a pooler in transaction mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutboxSettings {
@@ -28,7 +30,6 @@ pub struct OutboxSettings {
     #[serde(default = "public_schema")]
     pub schema: String,
     /// The service whose rows are read, exactly as Rucio's `services_list` spells it. No other program may read them.
-    #[serde(default = "service")]
     pub service: String,
     /// How often new rows are looked for, in milliseconds.
     #[serde(default = "poll_ms")]
@@ -42,10 +43,6 @@ fn public_schema() -> String {
     "public".into()
 }
 
-fn service() -> String {
-    "Syslog".into()
-}
-
 fn poll_ms() -> u64 {
     200
 }
@@ -55,14 +52,14 @@ fn prefetch() -> u32 {
 }
 
 impl OutboxSettings {
-    /// The settings for `url`, the rest by default.
-    pub fn of(url: impl Into<String>) -> Self {
+    /// The settings for `url` and a service, the rest by default.
+    pub fn of(url: impl Into<String>, service: impl Into<String>) -> Self {
         Self {
             url: url.into(),
             password_file: None,
             ca_file: None,
             schema: public_schema(),
-            service: service(),
+            service: service.into(),
             poll_ms: poll_ms(),
             prefetch: prefetch(),
         }

@@ -136,7 +136,7 @@ pub fn open(
 }
 
 /// A broker, and whether it lets us in.
-pub type Answer = (String, Result<(), SourceError>);
+pub type Answer = (String, Result<Option<String>, SourceError>);
 
 /// Connects to each broker and leaves again; nothing is subscribed to. What each answers.
 ///
@@ -152,7 +152,9 @@ pub fn check(settings: &StompSettings) -> Result<Vec<Answer>, SourceError> {
     let tried = addresses(&settings).into_iter().map(|broker| {
         let tried = runtime.block_on(async {
             let mut session = Session::connect(&broker, &terms).await?;
-            session.leave().await
+            let server = session.server().map(str::to_owned);
+            session.leave().await?;
+            Ok(server)
         });
         let name = broker.name;
         let tried = tried.map_err(|ended| match ended {

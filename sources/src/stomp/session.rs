@@ -101,6 +101,8 @@ pub(super) struct Session {
     asked: bool,
     ack: Ack,
     destination: String,
+    /// The broker's name and version, as it tells them.
+    server: Option<String>,
     /// Messages that were delivered and not acknowledged, and the most of them.
     open: usize,
     most_open: usize,
@@ -122,6 +124,7 @@ impl Session {
             asked: false,
             ack: settings.ack,
             destination: settings.destination.clone(),
+            server: None,
             open: 0,
             // Brokers count a little otherwise than we do: it may be more than was asked for, not without end.
             most_open: 2 * settings.prefetch as usize,
@@ -147,8 +150,14 @@ impl Session {
             }
             _ => return Err(not_let_in(&answer, &settings.client_id)),
         }
+        session.server = answer.header("server").map(str::to_owned);
         session.beats = agreed(beat, answer.header("heart-beat").unwrap_or("0,0"));
         Ok(session)
+    }
+
+    /// What the broker calls itself.
+    pub(super) fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// Asks for messages; [`Session::run`] hears the answer.

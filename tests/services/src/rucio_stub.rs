@@ -14,6 +14,9 @@ use std::{
     time::Duration,
 };
 
+/// The version that it tells.
+const VERSION: &str = "41.5.1";
+
 /// Metadata of DIDs, by `scope:name`. What is not there Rucio does not know.
 pub type Metadata = BTreeMap<String, serde_json::Map<String, Value>>;
 
@@ -95,12 +98,13 @@ fn serve(stream: TcpStream, inner: &Inner) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
     loop {
-        let (mut line, mut length) = (String::new(), 0usize);
+        let (mut line, mut length, mut is_ping) = (String::new(), 0usize, false);
         loop {
             line.clear();
             if reader.read_line(&mut line)? == 0 {
                 return Ok(());
             }
+            is_ping |= line.starts_with("GET /ping ");
             let header = line.to_ascii_lowercase();
             if let Some(bytes) = header.strip_prefix("content-length:") {
                 length = bytes.trim().parse()?;
@@ -115,7 +119,11 @@ fn serve(stream: TcpStream, inner: &Inner) -> Result<()> {
             ("503 Service Unavailable", Vec::new())
         } else {
             thread::sleep(inner.takes);
-            ("200 OK", metadata(&body, inner))
+            let answer = match is_ping {
+                true => json!({"version": VERSION}).to_string().into_bytes(),
+                false => metadata(&body, inner),
+            };
+            ("200 OK", answer)
         };
         write!(
             writer,

@@ -47,7 +47,7 @@ fn files_are_registered_from_the_outbox_and_its_rows_go_when_they_are() -> Resul
     let url = postgres.create_database("rucio")?;
     postgres.sql("rucio", TABLE)?;
     let mut site = site("--files 90 --repeats 10 --faults none --max-datasets 20 --site OUT")?;
-    let source = json!({"outbox": {"url": url, "prefetch": 60}});
+    let source = json!({"outbox": {"url": url, "service": "Syslog", "prefetch": 60}});
     site.edit_config(|text| {
         let lines = text.lines().map(|line| match line.starts_with("source: ") {
             true => format!("source: {source}\n"),

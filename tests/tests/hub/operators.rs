@@ -250,7 +250,10 @@ fn check_tries_what_a_hub_asks_and_where_it_publishes() -> Result<()> {
 
 #[test]
 fn explain_tells_of_what_was_published_at_once_and_what_is_not_kept() -> Result<()> {
-    let rucio = RucioStub::start(raw("a", SIDECAR), Duration::ZERO)?;
+    let mut known = raw("a", SIDECAR);
+    // Rucio has it, without labels.
+    known.insert("raw:b".into(), Map::new());
+    let rucio = RucioStub::start(known, Duration::ZERO)?;
     let hub = Hub::make("told", &rucio, "")?;
     let told = [
         event("transfer-done", "A_DISK", "a"),
@@ -308,5 +311,59 @@ fn ensure_explained(hub: &Hub) -> Result<()> {
         ensure!(text.contains(wanted), "{wanted}: {text}");
     }
     ensure!(!text.contains("was read:"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn check_tells_versions_and_whether_labels_and_topics_are_as_they_should_be() -> Result<()> {
+    let mut known = raw("a", SIDECAR);
+    known.insert("raw:b".into(), Map::new());
+    let rucio = RucioStub::start(known, Duration::ZERO)?;
+    let hub = Hub::make("checked", &rucio, "")?;
+    let check = |more: &[&str]| hub.dbb(&["check"], &[&["--connect"], more].concat());
+    // Nothing has landed yet: it says that it could not try.
+    let (status, text) = check(&[])?;
+    ensure!(status == 0 && text.contains("name one with --did"), "{text}");
+
+    let told = event("transfer-done", "A_DISK", "a");
+    hub.tell([told.as_str()])?;
+    hub.run_once()?.with(0)?;
+    let brokers = hub.kafka.bootstrap();
+    for more in [&[][..], &["--did", "raw:a"]] {
+        let (status, text) = check(more)?;
+        ensure!(status == 0, "{text}");
+        for wanted in [
+            &format!("Rucio at {} is 41.5.1, and lets account dbb in", rucio.url()),
+            "labels of raw:a can be read: rubin_butler, rubin_sidecar",
+            &format!("broker {brokers} is Kafka 4.0 or later"),
+            "topics are as new_topics says",
+        ] {
+            ensure!(text.contains(wanted), "{wanted}: {text}");
+        }
+    }
+    let (status, text) = check(&["--did", "raw:b"])?;
+    ensure!(
+        status == 1 && text.contains("✗ raw:b has no label `rubin_butler` that can be read"),
+        "{text}"
+    );
+    let (status, text) = check(&["--did", "raw:unknown"])?;
+    ensure!(
+        status == 1 && text.contains("Rucio knows no DID raw:unknown"),
+        "{text}"
+    );
+
+    // Somebody has made a topic by hand.
+    let compact = [("cleanup.policy", "compact"), ("max.message.bytes", "1000")];
+    hub.kafka.create_topic_with("checked.B_DISK-raw", 1, &compact)?;
+    hub.kafka.create_topic_with("checked.B_DISK-raw-files", 1, &[])?;
+    let (status, text) = check(&[])?;
+    ensure!(status == 1, "{text}");
+    for wanted in [
+        "! topic checked.B_DISK-raw-files: partitions are 1, not 3",
+        "✗ topic checked.B_DISK-raw: cleanup.policy is compact",
+        "✗ topic checked.B_DISK-raw: max.message.bytes is 1000",
+    ] {
+        ensure!(text.contains(wanted), "{wanted}: {text}");
+    }
     Ok(())
 }

@@ -1,31 +1,32 @@
 //! Trying the services that a configuration names.
 
-use super::Ticks;
+use super::{Ticks, labels::labels, published::published};
 use crate::{
     checkpoint::{self, Store},
-    config::{Config, Prefix, federation::topic_of},
+    config::{Config, Prefix},
     site,
 };
-use dbb_events::Mark;
+use dbb_events::{Did, Mark};
 use dbb_sinks::{
     butler,
-    ledger::Ledger,
+    ledger::{Kept, Ledger},
     lookup::LookUps,
-    topics::{self, ProducerSettings},
 };
 use dbb_sources::{
+    OutboxSettings,
     kafka::{self, KafkaReport, KafkaSettings, Memory, Start},
-    outbox, stomp,
+    outbox::{self, OutboxReport},
+    stomp,
 };
 use std::{collections::BTreeSet, path::Path};
 
 /// Tries each of them, one after the other.
-pub(super) fn connect(config: &Config, ticks: &mut Ticks) {
+pub(super) fn connect(config: &Config, did: Option<&Did>, ticks: &mut Ticks) {
     source(config, ticks);
     ledger(config, ticks);
     folders(config, ticks);
     published(config, ticks);
-    labels(config, ticks);
+    labels(config, did, ticks);
     checkpoints(config, ticks);
     for (name, settings) in &config.repositories {
         repository(name, settings, ticks);
@@ -47,10 +48,7 @@ fn source(config: &Config, ticks: &mut Ticks) {
     }
     if let Some(settings) = &config.source.outbox {
         match outbox::check(settings) {
-            Ok(rows) => ticks.good(format!(
-                "the outbox has {rows} rows for service {}",
-                settings.service
-            )),
+            Ok(report) => outbox_rows(config, settings, &report, ticks),
             Err(error) => ticks.error("source", error.into()),
         }
     }
@@ -62,6 +60,38 @@ fn source(config: &Config, ticks: &mut Ticks) {
             }
         }
     }
+}
+
+/// What is seen of the outbox, and what is doubtful about it.
+fn outbox_rows(config: &Config, settings: &OutboxSettings, report: &OutboxReport, ticks: &mut Ticks) {
+    let service = &settings.service;
+    ticks.good(format!(
+        "the outbox has {} rows for service {service}",
+        report.rows
+    ));
+    session(report.kept, ticks);
+    let others: Vec<&str> = report.services.iter().map(String::as_str).collect();
+    if !others.is_empty() {
+        ticks.note(format!("services with rows there now: {}", others.join(", ")));
+    }
+    let lookup = config.hub.as_ref().and_then(|hub| hub.lookup.clone());
+    let version = lookup
+        .and_then(|lookup| LookUps::open(&lookup).ok()?.rucio)
+        .and_then(|rucio| rucio.ping().ok());
+    let stream = settings.stream();
+    let mut handled = memory(config).handled.into_keys();
+    let seen = report.rows > 0 || handled.any(|partition| *partition.stream == *stream);
+    if let Some(doubt) = outbox::doubt(service, version.as_deref(), seen) {
+        ticks.doubt(doubt);
+    }
+}
+
+/// How a database is reached.
+fn session(kept: Kept, ticks: &mut Ticks) {
+    ticks.note(match kept {
+        Kept::Direct => "its server is reached directly",
+        Kept::Pooled => "it is reached through a pooler, which keeps sessions",
+    });
 }
 
 /// What the ledger remembers; where there is none, that there is none.
@@ -89,7 +119,10 @@ fn memory(config: &Config) -> Memory {
 fn brokers_of(brokers: &[stomp::Answer], ticks: &mut Ticks) {
     for (name, answer) in brokers {
         match answer {
-            Ok(()) => ticks.good(format!("broker {name} lets us in")),
+            Ok(server) => {
+                let server = server.as_deref().unwrap_or("it tells no version");
+                ticks.good(format!("broker {name} lets us in: {server}"));
+            }
             Err(error) if error.is_transient() => ticks.unreachable(error.to_string()),
             Err(error) => ticks.bad(error.to_string()),
         }
@@ -99,6 +132,9 @@ fn brokers_of(brokers: &[stomp::Answer], ticks: &mut Ticks) {
 
 fn topics(settings: &KafkaSettings, report: &KafkaReport, ticks: &mut Ticks) {
     ticks.good(format!("Kafka answers, brokers {}", report.brokers.join(", ")));
+    for (broker, version) in &report.versions {
+        ticks.note(format!("broker {broker} is Kafka {version}"));
+    }
     for topic in &report.topics {
         let lag: u64 = topic.partitions.iter().map(|p| p.lag).sum();
         let lost: u64 = topic.partitions.iter().map(|p| p.lost).sum();
@@ -168,14 +204,22 @@ fn ledger(config: &Config, ticks: &mut Ticks) {
     }
     let opened = Ledger::open(&config.ledger).and_then(|mut ledger| {
         let holder = ledger.holder()?;
-        Ok((ledger.size_bytes()?, ledger.dead_letter_count()?, holder))
+        Ok((
+            ledger.size_bytes()?,
+            ledger.dead_letter_count()?,
+            holder,
+            ledger.kept(),
+        ))
     });
     match opened {
-        Ok((bytes, dead_letters, holder)) => {
+        Ok((bytes, dead_letters, holder, kept)) => {
             let megabytes = bytes as f64 / 1e6;
             ticks.good(format!(
                 "ledger {url} opens: {megabytes:.1} MB, {dead_letters} dead letters"
             ));
+            if let Some(kept) = kept {
+                session(kept, ticks);
+            }
             if let Some(holder) = holder {
                 let (who, generation) = (&holder.who, holder.generation.0);
                 let how = if holder.has_ended { "last held" } else { "held" };
@@ -204,80 +248,6 @@ fn folders(config: &Config, ticks: &mut Ticks) {
             Ok(_) => ticks.bad(format!("{folder} is no folder")),
             Err(error) => ticks.bad(format!("folder {folder}: {error}")),
         }
-    }
-}
-
-/// The brokers that are published to, each once, with the topics whose names are known beforehand.
-fn published(config: &Config, ticks: &mut Ticks) {
-    if let Some(hub) = &config.hub {
-        let dead_letters = hub.topics.dead_letters.clone();
-        brokers("the hub's topics", &hub.publish.kafka, &[dead_letters], ticks);
-    }
-    let topics_of = |template: &str| -> Vec<String> {
-        let rses = config.followed().into_iter();
-        rses.map(|rse| topic_of(template, rse).to_string()).collect()
-    };
-    if let Some(gaps) = &config.gaps
-        && let Some(kafka) = config.publishes(gaps.kafka.as_ref())
-    {
-        brokers(
-            "requests for missing records",
-            &kafka,
-            &topics_of(&gaps.requests),
-            ticks,
-        );
-    }
-    if let Some(outcomes) = &config.outcomes
-        && let Some(kafka) = config.publishes(outcomes.kafka.as_ref())
-    {
-        brokers("outcomes", &kafka, &topics_of(&outcomes.topic), ticks);
-    }
-}
-
-fn brokers(what: &str, settings: &ProducerSettings, names: &[String], ticks: &mut Ticks) {
-    let report = match topics::check(settings, names) {
-        Ok(report) => report,
-        Err(error) => return ticks.error(what, error.into()),
-    };
-    ticks.good(format!(
-        "{what}: Kafka answers, brokers {}",
-        report.brokers.join(", ")
-    ));
-    for name in report.missing {
-        if settings.new_topics.create {
-            ticks.note(format!(
-                "topic {name} is not there yet; it is made with its first record"
-            ));
-        } else {
-            ticks.bad(format!(
-                "topic {name} is not there, and new_topics.create is off: make it"
-            ));
-        }
-    }
-}
-
-/// Where a hub's labels come from: Rucio lets us in, folders of documents are there.
-fn labels(config: &Config, ticks: &mut Ticks) {
-    let Some(settings) = config.hub.as_ref().and_then(|hub| hub.lookup.as_ref()) else {
-        return;
-    };
-    let problems = match LookUps::open(settings) {
-        Ok(look_ups) => look_ups.check(settings),
-        Err(error) => vec![error],
-    };
-    if problems.is_empty() {
-        let rucio = settings.rucio.iter();
-        let asked = rucio.map(|rucio| format!("Rucio at {} lets account {} in", rucio.url, rucio.account));
-        let documents = settings
-            .documents
-            .iter()
-            .map(|_| "the folders of documents are there".into());
-        for well in asked.chain(documents) {
-            ticks.good(well);
-        }
-    }
-    for problem in problems {
-        ticks.error("labels", problem.into());
     }
 }
 

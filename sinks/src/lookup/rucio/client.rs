@@ -100,6 +100,14 @@ impl Rucio {
         result
     }
 
+    /// The version that Rucio tells, which needs no login.
+    ///
+    /// # Errors
+    /// It cannot be asked, or what answers is no Rucio.
+    pub fn ping(&self) -> Result<String, LookUpError> {
+        self.0.runtime.block_on(self.0.client.ping())
+    }
+
     pub(super) fn settings(&self) -> &RucioSettings {
         &self.0.client.settings
     }
@@ -192,6 +200,32 @@ impl Client {
                 }
             }
         }
+    }
+
+    async fn ping(&self) -> Result<String, LookUpError> {
+        let url = format!("{}/ping", self.settings.url.trim_end_matches('/'));
+        let request = self
+            .http
+            .get(&url)
+            .header(ACCEPT, "application/json")
+            .timeout(Duration::from_secs(self.settings.timeout_s));
+        let answer = self.send(request).await;
+        let answer = answer.map_err(|error| self.failed(self.broken(&error)))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(self.failed(self.meaning(answer).await));
+        }
+        let said = text(answer).await;
+        let version = serde_json::from_str::<serde_json::Value>(&said)
+            .ok()
+            .and_then(|said| Some(said.get("version")?.as_str()?.to_owned()));
+        version.ok_or_else(|| {
+            self.failed(LookUpError::Unexpected {
+                url,
+                status: status.as_u16(),
+                detail: format!("no version, but `{said}`"),
+            })
+        })
     }
 
     /// Asks for a token at `way` and returns the headers of the answer.

@@ -1,6 +1,7 @@
 //! The catalogue source against a real PostgreSQL, with Rucio's tables as far as it looks at them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use dbb_database::Kept;
 use dbb_events::Received;
 use dbb_sources::{
     CatalogueSettings, Polled, Source, SourceError,
@@ -57,6 +58,7 @@ fn records(source: &mut dyn Source, count: usize) -> Vec<(i32, Value)> {
 #[test]
 fn the_table_comes_first_and_then_every_change_of_it() {
     let (postgres, settings) = database("catalogue_changes");
+    assert_eq!(catalogue::check(&settings).unwrap(), Kept::Direct);
     let (mut source, _) = catalogue::open(&settings, false).unwrap();
     let first = records(&mut *source, 2);
     assert_eq!((first[0].0, &first[0].1["replicas"]), (SNAPSHOT, &1.into()));

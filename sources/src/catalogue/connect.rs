@@ -2,6 +2,7 @@
 
 use super::CatalogueSettings;
 use crate::{SourceError, database::Database};
+use dbb_database::Kept;
 use postgres::Client;
 
 fn database(settings: &CatalogueSettings) -> Database<'_> {
@@ -24,6 +25,15 @@ const NAMES: Database<'static> = Database {
 /// A session with the catalogue's database.
 pub(super) fn connect(settings: &CatalogueSettings) -> Result<Client, SourceError> {
     database(settings).connect()
+}
+
+/// How sessions with the catalogue's database are kept.
+///
+/// # Errors
+///
+/// It cannot be reached, or a pooler is in between that does not keep sessions.
+pub fn check(settings: &CatalogueSettings) -> Result<Kept, SourceError> {
+    database(settings).kept()
 }
 
 /// An error of the database, as one of a source.

@@ -19,6 +19,7 @@ mod session;
 mod settings;
 mod status;
 
+pub use connect::check;
 pub use settings::CatalogueSettings;
 pub use status::CatalogueStatus;
 

@@ -13,7 +13,7 @@ use dbb_sinks::{
     lookup::LookUps,
 };
 use dbb_sources::{
-    OutboxSettings,
+    OutboxSettings, catalogue,
     kafka::{self, KafkaReport, KafkaSettings, Memory, Start},
     outbox::{self, OutboxReport},
     stomp,
@@ -49,6 +49,15 @@ fn source(config: &Config, ticks: &mut Ticks) {
     if let Some(settings) = &config.source.outbox {
         match outbox::check(settings) {
             Ok(report) => outbox_rows(config, settings, &report, ticks),
+            Err(error) => ticks.error("source", error.into()),
+        }
+    }
+    if let Some(settings) = &config.source.catalogue {
+        match catalogue::check(settings) {
+            Ok(kept) => {
+                ticks.good("the catalogue's database lets us in");
+                session(kept, ticks);
+            }
             Err(error) => ticks.error("source", error.into()),
         }
     }
